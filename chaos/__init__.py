@@ -1,0 +1,1 @@
+"""What happens to the cluster: faults, scenarios, workload, checker, oracle, report."""
