@@ -1,0 +1,114 @@
+"""The command line as a whole: which commands there are, and how any of them ends.
+
+Exit status: 0 pass, 1 fail, 2 wrong usage or configuration, 3 inconclusive, 130 after Ctrl-C.
+A command's module is light: whatever is heavy (pydantic, libvirt, rich) is imported by the
+command's function, so that `./lab --help` answers in 0.3 s.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from machine.errors import LabError
+from machine.log import say
+
+COMMANDS: Final = (
+    "verify",
+    "test",
+    "doctor",
+    "setup",
+    "env",
+    "up",
+    "destroy",
+    "stop",
+    "start",
+    "status",
+    "health",
+    "ctl",
+    "ssh",
+    "logs",
+    "fault",
+    "heal",
+    "report",
+    "sweep",
+)
+"""Modules of this package that hold a command, in the order in which `./lab --help` lists them."""
+
+PASSED_ON: Final = frozenset({"ctl", "ssh"})
+"""Commands whose words go to another program, options and all."""
+
+EXIT_INTERRUPTED: Final = 130
+
+
+def build() -> typer.Typer:
+    """Every command of `./lab`, each registered by its module."""
+    app = typer.Typer(
+        name="lab",
+        help="Build an etcd cluster on real machines, break it, and check what it did.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def common() -> None:
+        """Build an etcd cluster on real machines, break it, and check what it did.
+
+        Every command takes --stack NAME (default: lab) and --debug (traceback of an error).
+        """
+
+    for name in COMMANDS:
+        importlib.import_module(f"cli.{name}").register(app)
+    return app
+
+
+def take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
+    """`words` without `--debug`, and whether it was there.
+
+    What follows `--`, and what follows the node of a command that passes words on, is left alone.
+
+    >>> take_debug(["up", "--debug"])
+    (['up'], True)
+    >>> take_debug(["ctl", "etcd1", "--debug", "get", "x"])
+    (['ctl', 'etcd1', '--debug', 'get', 'x'], False)
+    """
+    rest = list(words)
+    for index, word in enumerate(rest):
+        if word == "--debug":
+            return rest[:index] + rest[index + 1 :], True
+        after_stack = index > 0 and rest[index - 1] == "--stack"
+        is_node = rest[0] in PASSED_ON and index > 0 and not word.startswith("-") and not after_stack
+        if word == "--" or is_node:
+            break
+    return rest, False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status; an error is one paragraph on standard error."""
+    words, debug = take_debug(sys.argv[1:] if argv is None else argv)
+    try:
+        build()(args=words, prog_name="./lab")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code == EXIT_INTERRUPTED:
+            say("Interrupted. What was being built may be half-made: ./lab up goes on, ./lab destroy clears it.")
+        return code
+    except LabError as error:
+        if debug:
+            traceback.print_exc()
+        say(f"Error: {error}")
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, told in one paragraph
+        if debug:
+            traceback.print_exc()
+            return 1
+        say(f"Error: {type(error).__name__}: {error}. This is a defect of the lab; --debug shows where.")
+        return 1
+    return 0
