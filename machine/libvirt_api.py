@@ -1,0 +1,110 @@
+"""libvirt from Python: connections that end, errors of our tree, and power of domains.
+
+libvirt-python carries no types, so the few calls that we use are written down as protocols.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, TypeVar, cast
+
+from machine.errors import HypervisorError, NotBuiltError
+
+T = TypeVar("T")
+
+STATES: Final = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+"""Names of virDomainState by number (libvirt-domain.h)."""
+
+
+class Domain(Protocol):
+    """One virtual machine (virDomain)."""
+
+    def name(self) -> str: ...  # noqa: D102
+    def state(self) -> list[int]: ...  # noqa: D102
+    def isActive(self) -> int: ...  # noqa: D102, N802
+    def create(self) -> int: ...  # noqa: D102
+    def destroy(self) -> int: ...  # noqa: D102
+    def shutdown(self) -> int: ...  # noqa: D102
+    def suspend(self) -> int: ...  # noqa: D102
+    def resume(self) -> int: ...  # noqa: D102
+    def undefine(self) -> int: ...  # noqa: D102
+    def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
+
+
+class Connection(Protocol):
+    """A connection to libvirt (virConnect); may be shared by threads."""
+
+    def lookupByName(self, name: str) -> Domain: ...  # noqa: D102, N802
+    def listAllDomains(self, flags: int = 0) -> list[Domain]: ...  # noqa: D102, N802
+    def defineXML(self, xml: str) -> Domain: ...  # noqa: D102, N802
+    def close(self) -> int: ...  # noqa: D102
+
+
+@contextlib.contextmanager
+def connect(uri: str) -> Iterator[Connection]:
+    """A connection to libvirt at `uri`, closed at the end.
+
+    Raises HypervisorError when it cannot be made, and for any libvirt error inside the block.
+    """
+    import libvirt  # noqa: PLC0415 - 60 ms that only its users pay
+
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # else libvirt prints errors that we report
+    try:
+        connection = cast("Connection", libvirt.open(uri))
+    except libvirt.libvirtError as error:
+        raise HypervisorError(
+            f"libvirt does not answer: {error}",
+            where=uri,
+            next="./lab doctor says what is missing; ./lab start starts it.",
+        ) from error
+    try:
+        yield connection
+    except libvirt.libvirtError as error:
+        raise HypervisorError(f"libvirt refused: {error}", where=uri) from error
+    finally:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.close()
+
+
+def domain(connection: Connection, name: str) -> Domain:
+    """The domain `name`; raises NotBuiltError when the hypervisor has none of that name."""
+    import libvirt  # noqa: PLC0415
+
+    try:
+        return connection.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        raise NotBuiltError(f"The hypervisor has no domain {name}", next="./lab up builds what is missing.") from error
+
+
+def domain_state(connection: Connection, name: str) -> str:
+    """State of the domain, one of STATES."""
+    return STATES[domain(connection, name).state()[0]]
+
+
+def power_off(connection: Connection, name: str) -> None:
+    """Cut the power, at once; nothing when it is off."""
+    _unless_in_state(domain(connection, name).destroy)
+
+
+def power_on(connection: Connection, name: str) -> None:
+    """Switch it on; nothing when it runs."""
+    _unless_in_state(domain(connection, name).create)
+
+
+def shutdown(connection: Connection, name: str) -> None:
+    """Press the power button (ACPI); returns at once. Nothing when it is off."""
+    _unless_in_state(domain(connection, name).shutdown)
+
+
+def _unless_in_state(call: Callable[[], int]) -> None:
+    """Make the call; "the domain is (not) running" is what was wanted."""
+    import libvirt  # noqa: PLC0415
+
+    try:
+        call()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
