@@ -31,10 +31,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
         for text in plain_table(columns, rows):
             line(text)
         return
-    from rich import box  # noqa: PLC0415 - costs 0.1 s, and only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(title=title or None, box=box.ROUNDED, title_justify="left")
     for column in columns:

@@ -1,0 +1,92 @@
+"""Running one program as if the user had typed it: it owns the terminal, and Ctrl-C reaches it once.
+
+The program gets a process group of its own, which is made the terminal's foreground group, as a
+shell does. A SIGINT or SIGTERM for us (from a supervisor, or `kill`) is passed on once as SIGINT, so
+that the program ends in its own orderly way; a second one is passed on as SIGTERM. When we are killed
+outright, the kernel sends the program SIGINT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from machine.errors import ToolError
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Run `argv` with the terminal until it ends; its exit status, or 128 + signal number.
+
+    Raises KeyboardInterrupt after the program has ended, when it was interrupted on the way.
+    """
+    terminal = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def prepare() -> None:
+        os.setpgid(0, 0)
+        if terminal is not None:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            with contextlib.suppress(OSError):
+                os.tcsetpgrp(terminal, os.getpid())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # we died before the line above took effect
+            os._exit(1)
+
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=None if terminal is not None else subprocess.DEVNULL,
+            preexec_fn=prepare,  # noqa: PLW1509 - no other thread runs here
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"{argv[0]} is not installed", next="Run ./lab setup.") from error
+    with _passing_on(child) as interrupted, _terminal_back(terminal):
+        status = child.wait()
+    if interrupted() or status == -signal.SIGINT:
+        raise KeyboardInterrupt
+    return status if status >= 0 else 128 - status
+
+
+@contextlib.contextmanager
+def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[Callable[[], bool]]:
+    """Pass our signals on to `child`; gives a function that tells whether there was one."""
+    seen: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGINT if len(seen) == 1 else signal.SIGTERM)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _terminal_back(terminal: int | None) -> Iterator[None]:
+    """Take the terminal back at the end; without SIGTTOU ignored, doing so would stop us."""
+    try:
+        yield
+    finally:
+        if terminal is not None:
+            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            with contextlib.suppress(OSError):
+                os.tcsetpgrp(terminal, os.getpgrp())
+            signal.signal(signal.SIGTTOU, before)

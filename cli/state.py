@@ -1,0 +1,169 @@
+"""What Pulumi's file backend holds of a stack: resources, half-done operations, locks.
+
+Only read here, straight from the files, so that it takes milliseconds and works while the engine
+is locked. Layout and fields as Pulumi 3.250 writes them (pkg/backend/diy: store.go, lock.go;
+sdk/go/common/apitype: DeploymentV3).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from machine.errors import LabError
+
+PROJECT: Final = "etcd-lab"
+CHAOS_PROJECT: Final = "etcd-lab-chaos"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of the state: its type token, logical name, and provider's id ("" for components)."""
+
+    type: str
+    name: str
+    id: str
+
+    @property
+    def label(self) -> str:
+        """How it is named to people."""
+        return f"{self.type.rsplit(':', 1)[-1]} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A stack's state: what was made, and what was being made when the engine died."""
+
+    resources: tuple[Resource, ...] = ()
+    pending: tuple[Resource, ...] = ()
+
+    @property
+    def built(self) -> tuple[Resource, ...]:
+        """Resources apart from the stack itself and the providers, which the engine keeps for itself."""
+        return tuple(r for r in self.resources if not r.type.startswith("pulumi:"))
+
+    def ids(self, kind: str) -> frozenset[str]:
+        """Ids of the resources whose type token ends with `kind`, such as `Domain`."""
+        return frozenset(r.id for r in self.resources if r.type.endswith(f":{kind}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock on a stack: who took it, and whether that process is still there."""
+
+    file: Path
+    pid: int
+    host: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether the holder may still be running; always true for a holder on another host."""
+        if self.host != socket.gethostname():
+            return True
+        command = _command_line(self.pid)
+        return bool(command) and "pulumi" in command
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the holder runs on without whoever started it (it will end by itself)."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return False
+        return fields[1] == "1"
+
+
+def stack_file(backend: Path, stack: str, project: str = PROJECT) -> Path:
+    """State file of `stack` in the file backend at directory `backend`."""
+    return backend / ".pulumi" / "stacks" / project / f"{stack}.json"
+
+
+def read(backend: Path, stack: str, project: str = PROJECT) -> Deployment | None:
+    """State of `stack`; None when there is no such stack; LabError when the file is damaged."""
+    path = stack_file(backend, stack, project)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise LabError(
+            f"The state of stack {stack!r} is damaged: {error}",
+            where=str(path),
+            next=f"Put the copy {path.name}.bak beside it in its place, then run ./lab destroy.",
+        ) from error
+    return _deployment((document.get("checkpoint") or {}).get("latest"))
+
+
+def parse_export(text: str) -> Deployment:
+    """State of a stack from what `pulumi stack export` prints; LabError when that is no JSON."""
+    try:
+        return _deployment(json.loads(text).get("deployment"))
+    except ValueError as error:
+        raise LabError(f"pulumi stack export gave no JSON: {error}", next="Try it by hand.") from error
+
+
+def locks(backend: Path, stack: str, project: str = PROJECT) -> list[Lock]:
+    """Locks on `stack`, readable ones; a lock that vanishes while we look is no lock."""
+    found = []
+    for path in sorted((backend / ".pulumi" / "locks" / "organization" / project / stack).glob("*.json")):
+        try:
+            content = json.loads(path.read_text())
+            found.append(Lock(path, int(content["pid"]), str(content["hostname"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            if path.exists():
+                found.append(Lock(path, 0, socket.gethostname()))
+    return found
+
+
+def stacks(backend: Path, project: str) -> list[str]:
+    """Names of the project's stacks."""
+    return sorted(path.stem for path in (backend / ".pulumi" / "stacks" / project).glob("*.json"))
+
+
+def leftover_processes(mark: str) -> list[int]:
+    """Engine and provider processes that an update of ours left behind: `mark` is in their environment.
+
+    The hypervisor and the machines carry the mark too, as descendants; they are not the engine's.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            marked = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        command = _command_line(int(entry.name))
+        if marked and ("pulumi" in command or "deploy" in command) and "cli" not in command.split():
+            found.append(int(entry.name))
+    return found
+
+
+def _deployment(document: dict[str, Any] | None) -> Deployment:
+    found = document or {}
+    return Deployment(
+        resources=tuple(_resources(found.get("resources") or ())),
+        pending=tuple(_resources(op.get("resource") or {} for op in found.get("pending_operations") or ())),
+    )
+
+
+def _resources(documents: Iterable[dict[str, Any]]) -> Iterator[Resource]:
+    for document in documents:
+        urn = str(document.get("urn", ""))
+        yield Resource(
+            type=str(document.get("type", "")), name=urn.rpartition("::")[2], id=str(document.get("id", ""))
+        )
+
+
+def _command_line(pid: int) -> str:
+    """Words of the process, without our own paths, so that a checkout's name cannot look like a program's."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return " ".join(word.rpartition("/")[2] for word in words)
