@@ -1,0 +1,124 @@
+"""`./lab destroy`: nothing is left, from whatever state it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.options import DEFAULT_STACK, StackOption
+
+if TYPE_CHECKING:
+    from cli.engine import Engine
+    from machine.paths import StackPaths
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def destroy(stack: StackOption = DEFAULT_STACK) -> None:
+        """Remove the lab and all that belongs to it; its configuration stays."""
+        from cli.engine import Engine
+        from cli.lab import wake_hypervisor
+        from machine.log import say
+        from machine.paths import stack_paths
+
+        paths = stack_paths(stack)
+        started = time.monotonic()
+        engine = Engine(paths)
+        engine.recover()
+        deployment = engine.deployment()
+        has_state = deployment is not None and bool(deployment.resources)
+        if not has_state and not paths.dir.exists() and not paths.faults.exists():
+            say(f"There is no lab {stack!r} here; nothing to destroy.")
+            return
+        uri = _libvirt_uri(paths)
+        for chaos in _chaos_stacks(engine):
+            say(f"Destroying the verification stack {chaos.paths.stack!r} first.")
+            chaos.recover()
+            chaos.update("destroy")
+            chaos.remove_stack()
+        if has_state:
+            wake_hypervisor(paths)
+            _destroy(engine)
+        _clear(paths, uri)
+        say(f"The lab {stack!r} is gone: {time.monotonic() - started:.1f} s.")
+
+
+def _chaos_stacks(engine: Engine) -> list[Engine]:
+    """Verification stacks that declare faults on this lab: they are named like it, or begin with its name."""
+    if engine.backend is None:
+        return []
+    from cli.engine import Engine
+    from cli.state import CHAOS_PROJECT, stacks
+    from machine.paths import StackPaths
+
+    own = engine.paths.stack
+    names = [name for name in stacks(engine.backend, CHAOS_PROJECT) if name == own or name.startswith(f"{own}.")]
+    return [Engine(StackPaths(engine.paths.checkout, name), project=CHAOS_PROJECT) for name in names]
+
+
+def _destroy(engine: Engine) -> None:
+    """Destroy; when that fails look at what is really there, and destroy once more.
+
+    What still fails is given up where the hypervisor is the lab's own: it goes as a whole.
+    """
+    from cli.lab import embedded
+    from machine.errors import LabError
+    from machine.log import say
+
+    try:
+        engine.update("destroy")
+    except LabError:
+        say("Destroying failed; comparing the state with what is there, then trying once more.")
+        try:
+            engine.update("refresh")
+            engine.update("destroy")
+        except LabError as error:
+            if embedded(engine.paths).state() == "absent":
+                raise
+            say(f"{error} The hypervisor belongs to this lab alone, so it is removed as a whole.")
+            engine.remove_stack(force=True)
+
+
+def _clear(paths: StackPaths, uri: str | None) -> None:
+    """Remove what the engine does not know: libvirt's leftovers, the hypervisor, files, sockets, fault records."""
+    from cli.lab import embedded
+    from cli.leftovers import remove_unknown
+    from machine.errors import LabError
+    from machine.log import say
+
+    hypervisor = embedded(paths)
+    if hypervisor.state() != "absent":
+        hypervisor.stop()
+    elif uri is not None:
+        try:
+            remove_unknown(paths, uri, None, private=False)
+        except LabError as error:
+            say(f"What libvirt may still have could not be listed: {error}")
+    for directory in (paths.dir, paths.faults, paths.run_dir):
+        shutil.rmtree(directory, ignore_errors=True)
+    for parent in (paths.run_dir.parent, paths.dir.parent, paths.faults.parent):
+        with contextlib.suppress(OSError):  # not empty: other labs
+            parent.rmdir()
+
+
+def _libvirt_uri(paths: StackPaths) -> str | None:
+    """URI of the system's libvirt that the lab is on, from its manifest; else from its configuration."""
+    from infra.manifest import load
+    from infra.settings import from_stack_file
+    from machine.errors import LabError
+
+    try:
+        return load(paths).hypervisor.uri
+    except LabError:
+        pass
+    try:
+        settings = from_stack_file(paths.checkout / f"Pulumi.{paths.stack}.yaml")
+    except LabError:
+        return None
+    return settings.system_uri if settings.kind == "system" else None

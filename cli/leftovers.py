@@ -1,0 +1,150 @@
+"""What a hypervisor has and no state knows: the remains of killed updates and of failed creates.
+
+They must go before the next update: the libvirt provider adopts a volume of the same name with its
+old data (references/infrastructure.md, section 5), and refuses a domain, network or pool of the same name.
+The provider's ids are libvirt's own: the UUID, and for a volume its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from machine.log import Say, say
+
+if TYPE_CHECKING:
+    from cli.state import Deployment
+    from machine.libvirt_api import Connection
+    from machine.paths import StackPaths
+
+Kind = Literal["domain", "network", "pool", "volume"]
+
+PREFIX = "etcdlab-"
+"""Every libvirt name of ours begins so."""
+
+_UNDEFINE_ALL = 1 | 2 | 4 | 16  # virDomainUndefineFlags: managed save, snapshots metadata, NVRAM, checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that libvirt has: its kind, name and id; `ours`: it surely belongs to this stack."""
+
+    kind: Kind
+    name: str
+    id: str
+    ours: bool
+    remove: Callable[[], None]
+
+    @property
+    def label(self) -> str:
+        """How it is named to people."""
+        return f"{self.kind} {self.name}"
+
+
+class _Thing(Protocol):
+    def name(self) -> str: ...
+    def UUIDString(self) -> str: ...  # noqa: N802
+    def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: N802
+    def isActive(self) -> int: ...  # noqa: N802
+    def destroy(self) -> int: ...
+    def undefine(self) -> int: ...
+    def undefineFlags(self, flags: int) -> int: ...  # noqa: N802
+
+
+class _Volume(Protocol):
+    def name(self) -> str: ...
+    def key(self) -> str: ...
+    def delete(self, flags: int = 0) -> int: ...
+
+
+class _Pool(_Thing, Protocol):
+    def refresh(self, flags: int = 0) -> int: ...
+    def listAllVolumes(self, flags: int = 0) -> list[_Volume]: ...  # noqa: N802
+
+
+class _Lister(Protocol):
+    def listAllDomains(self, flags: int = 0) -> list[_Thing]: ...  # noqa: N802
+    def listAllNetworks(self, flags: int = 0) -> list[_Thing]: ...  # noqa: N802
+    def listAllStoragePools(self, flags: int = 0) -> list[_Pool]: ...  # noqa: N802
+
+
+def find(connection: Connection, known: frozenset[str], paths: StackPaths, *, private: bool) -> list[Leftover]:
+    """What the hypervisor has of ours beyond the ids `known`, in the order in which it must be removed.
+
+    `private`: the hypervisor is this stack's own, so all that it has is ours. Otherwise only things that
+    lie in the stack's directory (pool, volumes, machines by their console file) are, and networks that
+    go with them by lab id; those of other checkouts are listed with `ours` false.
+    """
+    lister = cast("_Lister", connection)
+    pools = [(pool, pool.XMLDesc()) for pool in lister.listAllStoragePools()]
+    domains = [(domain, domain.XMLDesc()) for domain in lister.listAllDomains()]
+    here = str(paths.dir)
+    lab_ids = {_lab_id(thing.name()) for thing, xml in [*pools, *domains] if here in xml}
+
+    def ours(name: str, xml: str = "") -> bool:
+        return private or here in xml or (name.startswith(PREFIX) and _lab_id(name) in lab_ids)
+
+    def wanted(thing: _Thing) -> bool:
+        return thing.UUIDString() not in known and (private or thing.name().startswith(PREFIX))
+
+    found = [_domain(domain, ours=ours(domain.name(), xml)) for domain, xml in domains if wanted(domain)]
+    found += [_plain("network", net, ours=ours(net.name())) for net in lister.listAllNetworks() if wanted(net)]
+    for pool, xml in pools:
+        if private or here in xml:
+            found += _volumes(pool, known)
+        if wanted(pool):
+            found.append(_plain("pool", pool, ours=ours(pool.name(), xml)))
+    return found
+
+
+def remove_unknown(paths: StackPaths, uri: str, deployment: Deployment | None, *, private: bool, say: Say = say) -> int:
+    """Remove what is surely ours and in no state; how many things that were."""
+    from machine.libvirt_api import connect
+
+    known = frozenset(resource.id for resource in deployment.resources) if deployment else frozenset()
+    with connect(uri) as connection:
+        left = [one for one in find(connection, known, paths, private=private) if one.ours]
+        for one in left:
+            say(f"Removing what no state knows: {one.label}.")
+            one.remove()
+    return len(left)
+
+
+def _volumes(pool: _Pool, known: frozenset[str]) -> Iterator[Leftover]:
+    if not pool.isActive():
+        return
+    pool.refresh()
+    for volume in pool.listAllVolumes():
+        if volume.key() not in known:
+            yield Leftover("volume", volume.name(), volume.key(), ours=True, remove=_deleter(volume))
+
+
+def _domain(domain: _Thing, *, ours: bool) -> Leftover:
+    def remove() -> None:
+        if domain.isActive():
+            domain.destroy()
+        domain.undefineFlags(_UNDEFINE_ALL)
+
+    return Leftover("domain", domain.name(), domain.UUIDString(), ours, remove)
+
+
+def _plain(kind: Kind, thing: _Thing, *, ours: bool) -> Leftover:
+    def remove() -> None:
+        if thing.isActive():
+            thing.destroy()
+        thing.undefine()
+
+    return Leftover(kind, thing.name(), thing.UUIDString(), ours, remove)
+
+
+def _deleter(volume: _Volume) -> Callable[[], None]:
+    def remove() -> None:
+        volume.delete()
+
+    return remove
+
+
+def _lab_id(name: str) -> str:
+    """The lab id in one of our names: `etcdlab-LABID` or `etcdlab-LABID-NODE`."""
+    return name.removeprefix(PREFIX).partition("-")[0]

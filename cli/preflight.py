@@ -1,0 +1,16 @@
+"""What is checked before anything is made: the configuration, then the machine against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import LabSettings
+    from machine.paths import StackPaths
+
+
+def settings_of(paths: StackPaths) -> LabSettings:
+    """The stack's settings from its configuration file; SettingsError (exit 2) when one is wrong."""
+    from infra.settings import from_stack_file
+
+    return from_stack_file(paths.checkout / f"Pulumi.{paths.stack}.yaml")

@@ -1,0 +1,145 @@
+"""`./lab sweep`: list what libvirt has and no state knows, and remove it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from machine.paths import StackPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One leftover with its place: which stack's hypervisor, and how it is removed."""
+
+    stack: str
+    label: str
+    where: str
+    ours: bool
+    remove: Callable[[], None]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def sweep(
+        yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+        stack: Annotated[str | None, typer.Option("--stack", metavar="NAME", help="Only this lab's.")] = None,
+    ) -> None:
+        """List, and after a question remove, what libvirt has and no state of this checkout knows."""
+        from cli.terminal import confirm, is_interactive, line, table
+
+        found = [one for one in leftovers() if stack in {None, one.stack}]
+        if not found:
+            line("Nothing is left over.")
+            return
+        foreign = "no, perhaps another checkout's"
+        rows = [[one.stack, one.label, one.where, "yes" if one.ours else foreign] for one in found]
+        table(["STACK", "WHAT", "WHERE", "OURS"], rows)
+        ours = [one for one in found if one.ours]
+        if not ours or not (yes or (is_interactive() and confirm(f"Remove the {len(ours)} that are ours?"))):
+            line("Nothing was removed." + (" ./lab sweep --yes removes what is ours." if ours else ""))
+            return
+        for one in ours:
+            one.remove()
+            line(f"Removed {one.label}.")
+
+
+def leftovers() -> Iterator[Found]:
+    """What every hypervisor of this checkout has beyond its state."""
+    from machine.paths import CHECKOUT, StackPaths, stack_paths
+
+    stacks_dir = stack_paths().dir.parent
+    names = {path.name for path in stacks_dir.iterdir() if path.is_dir()} if stacks_dir.is_dir() else set()
+    for name in sorted(names):
+        yield from _of_stack(StackPaths(CHECKOUT, name))
+    yield from _of_deleted_checkouts()
+    if not any(_has_embedded(StackPaths(CHECKOUT, name)) for name in names):
+        yield from _of_system(stack_paths())
+
+
+def _of_stack(paths: StackPaths) -> Iterator[Found]:
+    from cli.engine import Engine
+    from cli.lab import embedded
+
+    hypervisor = embedded(paths)
+    if hypervisor.state() == "absent":
+        return
+    deployment = Engine(paths).deployment()
+    if deployment is None or not deployment.resources:
+        where = str(paths.hypervisor)
+        yield Found(paths.stack, f"hypervisor {hypervisor.id}", where, ours=True, remove=hypervisor.stop)
+        return
+    if hypervisor.state() == "running":
+        known = frozenset(resource.id for resource in deployment.resources)
+        yield from _listed(paths, hypervisor.uri, known, private=True)
+
+
+def _of_system(paths: StackPaths) -> Iterator[Found]:
+    """The system's libvirt, where there is one that this user may use."""
+    from cli.engine import Engine
+    from cli.state import PROJECT, stacks
+    from machine.errors import LabError
+    from machine.paths import StackPaths
+
+    backend = Engine(paths).backend
+    known: set[str] = set()
+    for name in stacks(backend, PROJECT) if backend else [paths.stack]:
+        deployment = Engine(StackPaths(paths.checkout, name)).deployment()
+        known |= {resource.id for resource in deployment.resources} if deployment else set()
+    try:
+        yield from _listed(paths, "qemu:///system", frozenset(known), private=False)
+    except LabError:
+        return  # no libvirt there, so nothing is left in it
+
+
+def _listed(paths: StackPaths, uri: str, known: frozenset[str], *, private: bool) -> Iterator[Found]:
+    from cli.leftovers import find
+    from machine.libvirt_api import connect
+
+    with connect(uri) as connection:
+        for one in find(connection, known, paths, private=private):
+            yield Found(paths.stack, one.label, uri, one.ours, one.remove)
+
+
+def _has_embedded(paths: StackPaths) -> bool:
+    from cli.lab import embedded
+
+    return embedded(paths).state() != "absent"
+
+
+def _of_deleted_checkouts() -> Iterator[Found]:
+    """Embedded hypervisors whose checkout was deleted while they ran."""
+    from machine.hypervisor import Embedded
+    from machine.paths import run_root
+
+    for namespace in sorted(Path("/run/netns").glob("etcdlab-*")):
+        run_dir = run_root() / namespace.name.removeprefix("etcdlab-")
+        origin = _directory_of(namespace.name)
+        if not re.fullmatch(r"etcdlab-[0-9a-f]{8}", namespace.name) or origin is None or origin.exists():
+            continue
+        gone = Embedded(namespace.name, origin, run_dir)
+        yield Found("-", f"hypervisor {namespace.name}", f"{origin} (deleted)", ours=True, remove=gone.stop)
+
+
+def _directory_of(name: str) -> Path | None:
+    """Directory of the embedded hypervisor `name`, as its processes see it mounted; None when unknown."""
+    from machine import netns
+
+    for pid in netns.processes(name):
+        try:
+            mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        except OSError:
+            continue
+        for fields in (mount.split() for mount in mounts):
+            if len(fields) > 4 and fields[4] == "/etc/libvirt":
+                return Path(fields[3].removesuffix("//deleted")).parent
+    return None

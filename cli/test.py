@@ -1,0 +1,61 @@
+"""`./lab test [unit|integration|soak]`: the project's own tests."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+
+class Part(StrEnum):
+    """Parts of the tests."""
+
+    unit = "unit"
+    integration = "integration"
+    soak = "soak"
+
+
+MARKS: Final = {
+    Part.unit: "not integration and not soak",
+    Part.integration: "integration and not soak",
+    Part.soak: "soak",
+}
+"""What pytest selects for each part."""
+
+NOTHING_SELECTED: Final = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def test(
+        part: Annotated[Part | None, typer.Argument(help="Without it: unit, then integration.")] = None,
+    ) -> None:
+        """Run the project's own tests; integration and soak build real machines."""
+        from machine.log import say
+
+        for one in [part] if part else [Part.unit, Part.integration]:
+            started = time.monotonic()
+            say(f"Tests: {one.value}")
+            status = run_part(one)
+            say(f"Tests: {one.value}: {'passed' if status == 0 else 'failed'} in {time.monotonic() - started:.0f} s")
+            if status != 0:
+                raise typer.Exit(status)
+
+
+def run_part(part: Part) -> int:
+    """Run one part in a child process; 0 passed, 1 failed, 130 interrupted."""
+    import os
+
+    from cli import foreground
+    from machine.paths import CHECKOUT
+
+    argv = [sys.executable, "-m", "pytest", "tests", "-m", MARKS[part]]
+    status = foreground.run(argv, env=os.environ, cwd=CHECKOUT)
+    if status == NOTHING_SELECTED and part is Part.soak:
+        return 0
+    return 0 if status == 0 else 1
