@@ -144,6 +144,7 @@ class Embedded:
     def _make_directories(self) -> None:
         for part in _PRIVATE:
             (self.dir / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.dir / "lib" / "dnsmasq").mkdir(exist_ok=True)  # libvirt expects its package to have made this one
         for name, text in _CONFIG.items():
             write_private(self.dir / "etc" / name, text)
         self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
