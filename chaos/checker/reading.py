@@ -1,0 +1,284 @@
+"""Lines of JSON to a History, or a UsageError with file and line: broken input never becomes a verdict.
+
+The fields are those of the history contract (docs/checker.md has them all). The loop over a million lines is the
+dearest part of a check, so the common operations touch each field once and the rest is checked on whole columns.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import orjson
+
+from chaos.checker.model import NEVER, NONE, Found, History, Kind, Meta, Outcome, Part, Txn
+from machine.errors import UsageError
+
+KINDS = {kind.name.lower(): int(kind) for kind in Kind}
+OUTCOMES = {outcome.name.lower(): int(outcome) for outcome in Outcome}
+NEXT = "Record it again, or cut the file before that line."
+LEASES = (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE, Kind.LEASE_REVOKE)
+
+
+class Broken(Exception):  # noqa: N818 - becomes a UsageError with file and line
+    """What is wrong with one line."""
+
+
+class Numbers(dict[Any, int]):
+    """Numbers things in the order they are first seen, from `first`."""
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__()
+        self.first = first
+
+    def __missing__(self, thing: Any) -> int:  # noqa: ANN401 - any hashable of JSON
+        self[thing] = number = len(self) + self.first
+        return number
+
+
+class Values(Numbers):
+    """Numbers values: strings, integers, or null (which is 0)."""
+
+    def __missing__(self, thing: Any) -> int:  # noqa: ANN401
+        if type(thing) is not str and type(thing) is not int:
+            raise Broken(f"value {thing!r} is neither a string, nor an integer, nor null")
+        return super().__missing__(thing)
+
+
+class Reader:
+    """Collects operations line by line; `history` checks the whole and gives it out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.meta = Meta()
+        self.initial: dict[int, int] = {}
+        self.keys, self.members, self.leases = Numbers(), Numbers(), Numbers()
+        self.values = Values(first=0)
+        self.values[None] = 0
+        self.txns: dict[int, Txn] = {}
+        self.ranges: dict[int, Found] = {}
+        self.columns = [array("q") for _ in range(15)]
+        self.rows = 0
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        """Take in all lines.
+
+        Raises UsageError at the first broken one.
+        """
+        number = 0
+        (line_, process_, kind_, key_, value_, expect_, invoke_, return_, outcome_, revision_, mod_, count_, member_,
+         lease_, serializable_) = [column.append for column in self.columns]
+        loads, keys, values = orjson.loads, self.keys, self.values
+        try:
+            for number, line in enumerate(lines, 1):
+                op = loads(line)
+                if "op" not in op:
+                    self._meta(op, number)
+                    continue
+                get = op.get
+                kind, outcome = KINDS[op["op"]], OUTCOMES[op["outcome"]]
+                invoke, ret = op["invoke_ns"], get("return_ns")
+                if type(invoke) is not int:
+                    raise Broken("invoke_ns is not an integer")
+                if outcome == 2:
+                    ret = NEVER
+                elif type(ret) is not int:
+                    raise Broken("return_ns is missing though the outcome is known")
+                elif ret < invoke:
+                    raise Broken(f"it returns ({ret}) before it is invoked ({invoke})")
+                revision, mod = get("revision"), get("mod_revision")
+                count, lease = NONE, get("lease")
+                expect = 0
+                if kind <= 3:
+                    key = op["key"]
+                    if type(key) is not str:
+                        raise Broken("key is not a string")
+                    key, value = keys[key], values[get("value")]
+                    if kind == 3:
+                        expect = values[op["expect"]]
+                    if kind != 1 and outcome == 0:
+                        count = self._count(kind, op)
+                    if kind in (0, 3) and value == 0:
+                        raise Broken("it writes null")
+                else:
+                    key, value, count = self._complex(Kind(kind), op, outcome)
+                # every append happens only after all that can be wrong on this line has been looked at
+                row = (revision if revision is not None else NONE, mod if mod is not None else NONE)
+                if type(row[0]) is not int or type(row[1]) is not int:
+                    raise Broken("a revision is not an integer")
+                process = op["process"]
+                if type(process) is not int:
+                    raise Broken("process is not an integer")
+                member = get("member")
+                line_(number)
+                process_(process)
+                kind_(kind)
+                key_(key)
+                value_(value)
+                expect_(expect)
+                invoke_(invoke)
+                return_(ret)
+                outcome_(outcome)
+                revision_(row[0])
+                mod_(row[1])
+                count_(count)
+                member_(NONE if member is None else self.members[member])
+                lease_(NONE if lease is None or lease == 0 else self.leases[str(lease)])
+                serializable_(1 if get("serializable") else 0)
+                self.rows += 1
+        except orjson.JSONDecodeError as error:
+            raise self._error(number, f"this line is not JSON, or was cut off ({error})") from None
+        except Broken as error:
+            raise self._error(number, str(error)) from None
+        except KeyError as error:
+            name = error.args[0]
+            known = name in ("op", "outcome", "process", "key", "expect", "invoke_ns", "lease", "ops", "kvs")
+            what = f"{name} is missing" if known else f"{name!r} is not an operation or outcome known here"
+            raise self._error(number, what) from None
+        except (TypeError, AttributeError, OverflowError, ValueError) as error:
+            raise self._error(number, f"a field has the wrong type or size ({error})") from None
+
+    def _error(self, number: int, what: str) -> UsageError:
+        return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
+
+    def _meta(self, line: dict[str, Any], number: int) -> None:
+        if "meta" not in line:
+            raise Broken("op is missing")
+        if number != 1:
+            raise Broken("meta may only be the first line")
+        meta = line["meta"]
+        unknown = set(meta) - {"base_revision", "initial", "closed_world", "ledger"}
+        if unknown and any(name in ("base", "revision", "closed") for name in unknown):
+            raise Broken(f"meta has an unknown field {min(unknown)!r}")
+        base, initial = meta.get("base_revision"), meta.get("initial") or {}
+        if base is not None and (type(base) is not int or base < 1):
+            raise Broken("base_revision is not a positive integer")
+        self.initial = {self.keys[key]: self.values[value] for key, value in initial.items() if value is not None}
+        self.meta = Meta(
+            1 if base is None else base,
+            bool(meta.get("closed_world", False)),
+            bool(meta.get("ledger", False)),
+            base is not None or not self.initial,
+        )
+
+    @staticmethod
+    def _count(kind: int, op: dict[str, Any]) -> int:
+        """Deleted of a delete, succeeded of a cas; both are needed to know what an acknowledged operation did."""
+        if kind == Kind.DELETE:
+            deleted = op.get("deleted")
+            if deleted is None:
+                if op.get("revision") is not None:
+                    raise Broken("a delete with a revision needs its count, deleted")
+                return NONE
+            if type(deleted) is not int or not 0 <= deleted <= 1:
+                raise Broken(f"deleted is {deleted!r}; a delete of one key removes 0 or 1")
+            return deleted
+        if kind == Kind.CAS:
+            if type(op.get("succeeded")) is not bool:
+                raise Broken("an acknowledged cas needs succeeded, true or false")
+            return int(op["succeeded"])
+        return NONE
+
+    def _complex(self, kind: Kind, op: dict[str, Any], outcome: int) -> tuple[int, int, int]:
+        """Side tables of txn, range and lease operations: key, value and count columns."""
+        if kind == Kind.TXN:
+            parts = tuple(self._part(part, outcome) for part in op["ops"])
+            compare = tuple((self.keys[one["key"]], self.values[one.get("value")]) for one in op.get("compare") or ())
+            succeeded = op.get("succeeded", True if not compare or outcome != Outcome.OK else None)
+            if type(succeeded) is not bool:
+                raise Broken("an acknowledged txn with compare needs succeeded, true or false")
+            if not succeeded and not compare:
+                raise Broken("a txn without compare cannot have succeeded false")
+            self.txns[self.rows] = Txn(compare, parts)
+            return NONE, 0, int(succeeded)
+        if kind == Kind.RANGE:
+            start = op.get("key") or ""
+            if outcome == Outcome.OK:
+                found = {
+                    self.keys[kv["key"]]: (self.values[kv["value"]], kv.get("mod_revision") or NONE) for kv in op["kvs"]
+                }
+                end = op.get("range_end")
+                result = Found(start, prefix_end(start) if end is None else end, found)
+                names = [kv["key"] for kv in op["kvs"]]
+                if len(found) != len(names) or not all(map(result.covers, names)):
+                    raise Broken("a range returned a key twice, or one outside of it")
+                if op.get("more"):
+                    raise Broken("a range that was cut short by a limit cannot be checked")
+                self.ranges[self.rows] = result
+            return self.keys[start], 0, NONE
+        op["lease"]  # noqa: B018 - a missing one is a KeyError here
+        ttl = op.get("ttl")
+        return NONE, 0, NONE if ttl is None else ttl
+
+    def _part(self, part: dict[str, Any], outcome: int) -> Part:
+        kind = Kind(KINDS[part["op"]])
+        key, value = self.keys[part["key"]], self.values[part.get("value")]
+        if kind not in (Kind.PUT, Kind.GET, Kind.DELETE):
+            raise Broken(f"a txn cannot hold a {part['op']}")
+        if kind == Kind.PUT and value == 0:
+            raise Broken("it writes null")
+        deleted = NONE
+        if kind == Kind.DELETE and outcome == Outcome.OK:
+            deleted = self._count(Kind.DELETE, {"revision": 0, **part})
+        lease = part.get("lease")
+        return Part(kind, key, value, part.get("mod_revision") or NONE, deleted,
+                    NONE if not lease else self.leases[str(lease)])
+
+    def history(self) -> History:
+        """All that was read.
+
+        Raises UsageError for what only the whole shows: overlapping operations of one process, a repeated value in a
+        ledger, a revision below the base.
+        """
+        columns = [np.frombuffer(column, dtype=np.int64) if column else np.zeros(0, np.int64) for column in self.columns]
+        history = History(
+            self.name, self.meta, list(self.keys), list(self.values), self.initial,
+            *columns[:14], columns[14] != 0, list(map(str, self.members)), list(self.leases), self.txns, self.ranges,
+        )
+        self._overlaps(history)
+        if self.meta.ledger:
+            self._repeats(history)
+        return history
+
+    def _overlaps(self, history: History) -> None:
+        order = np.lexsort((history.ret, history.invoke, history.process))
+        process, invoke, ret = history.process[order], history.invoke[order], history.ret[order]
+        bad = np.flatnonzero((process[1:] == process[:-1]) & (invoke[1:] < ret[:-1]))
+        if len(bad):
+            first, second = order[bad[0]], order[bad[0] + 1]
+            raise self._error(
+                int(history.line[second]),
+                f"process {history.process[second]} invokes an operation while that of line {history.line[first]} "
+                "is still running (an unknown outcome ends its process)",
+            )
+
+    def _repeats(self, history: History) -> None:
+        seen: dict[tuple[int, int], int] = {}
+        for row in np.flatnonzero(history.kind == Kind.PUT).tolist():
+            one = (int(history.key[row]), int(history.value[row]))
+            if one in seen:
+                raise self._error(
+                    int(history.line[row]),
+                    f"the ledger value {history.show(one[1])} of key {history.keys[one[0]]} was already written in line "
+                    f"{history.line[seen[one]]}",
+                )
+            seen[one] = row
+
+
+def prefix_end(prefix: str) -> str:
+    """First key after all that begin with `prefix` (etcd's clientv3.GetPrefixRangeEnd, here by code point)."""
+    if not prefix:
+        return "\0"
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def read_history(lines: Iterable[bytes], name: str = "history") -> History:
+    """A History from lines of JSON; `name` is used in errors.
+
+    Raises UsageError with file and line for broken input.
+    """
+    reader = Reader(name)
+    reader.read(lines)
+    return reader.history()

@@ -1,0 +1,212 @@
+"""What every fault is: plain data in, plain data out, and a proof.
+
+A fault is declared by words (`leader`, `etcd2`, `etcd1,etcd3`), resolved to node names once, and then injected,
+observed and healed, each as often as one likes. The undo record is on disk before the first change.
+All times are nanoseconds of CLOCK_MONOTONIC, which every process of this host shares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from chaos.faults import records
+from chaos.faults.targets import Groups, resolve
+from machine.errors import DeadlineError, InconclusiveError, UsageError
+from machine.waiting import Pending, wait_until
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+Param = str | int | float | bool
+"""Value of a fault's parameter."""
+
+Action = Literal["inject", "heal", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One look at the world: what was looked at, from where, what was expected and seen."""
+
+    what: str
+    where: str
+    expected: str
+    observed: str
+    holds: bool
+    at_ns: int = field(default_factory=time.monotonic_ns)
+
+    def __str__(self) -> str:
+        return f"{'ok ' if self.holds else 'NOT'} {self.what} (from {self.where}): {self.observed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action did: to whom, where, when, and the proof."""
+
+    id: str
+    name: str
+    action: Action
+    groups: Groups
+    place: str
+    started_ns: int
+    applied_ns: int
+    """When the change itself was done; the proof came after."""
+    ended_ns: int
+    proof: tuple[Proof, ...]
+
+    @property
+    def proved(self) -> bool:
+        """Whether there is a proof and all of it holds."""
+        return bool(self.proof) and all(proof.holds for proof in self.proof)
+
+    @property
+    def missing(self) -> str:
+        """The proofs that do not hold, as text; empty when proved."""
+        if not self.proof:
+            return "nothing was looked at"
+        return "; ".join(str(proof) for proof in self.proof if not proof.holds)
+
+    def as_json(self) -> dict[str, object]:
+        """As plain data."""
+        return {**asdict(self), "proved": self.proved}
+
+    def require(self) -> Self:
+        """This, when proved; raises InconclusiveError otherwise: a fault that did not show proves nothing."""
+        if not self.proved:
+            raise InconclusiveError(
+                f"{self.action} of {self.name} on {describe(self.groups)} did not show: {self.missing}",
+                where=self.place,
+                next="Nothing can be said about the cluster; ./lab heal mends what is left.",
+            )
+        return self
+
+
+def describe(groups: Groups) -> str:
+    """Groups as users write them: `etcd2 | etcd1,etcd3`."""
+    return " | ".join(",".join(group) for group in groups)
+
+
+@dataclass(frozen=True)
+class Fault(ABC):
+    """One fault on nodes that are already resolved. Subclasses say how it is applied, lifted and seen."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    summary: ClassVar[str]
+    params_allowed: ClassVar[frozenset[str]] = frozenset()
+
+    groups: Groups
+    words: tuple[str, ...] = ()
+    """What the user asked for, before it was resolved."""
+    params: Mapping[str, Param] = field(default_factory=dict)
+
+    @classmethod
+    def declare(cls, lab: Lab, words: tuple[str, ...], params: Mapping[str, Param] | None = None) -> Self:
+        """Resolve `words` on this lab now. Raises UsageError before anything is touched."""
+        unknown = sorted(set(params or {}) - cls.params_allowed)
+        if unknown:
+            raise UsageError(
+                f"The fault {cls.name} has no parameter {unknown[0]!r}",
+                next=f"It knows: {', '.join(sorted(cls.params_allowed)) or 'none'}.",
+            )
+        groups = resolve(words, lab.manifest.node_names, lab.leader)
+        fault = cls(cls.normalise(groups, lab.manifest.node_names), words, dict(params or {}))
+        fault.check(lab)
+        return fault
+
+    @classmethod
+    def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:  # noqa: ARG003 - subclasses need `nodes`
+        """Groups as this fault uses them; by default one group of all that were named."""
+        return (tuple(dict.fromkeys(name for group in groups for name in group)),)
+
+    def check(self, lab: Lab) -> None:  # noqa: B027 - most faults have nothing to check
+        """Raise UsageError where this fault makes no sense on this lab."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node this fault names."""
+        return tuple(dict.fromkeys(name for group in self.groups for name in group))
+
+    @property
+    def id(self) -> str:
+        """Name of this fault's record and rules: the same for the same fault on the same nodes."""
+        text = json.dumps([self.name, self.groups, dict(self.params)], sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    # -- the three actions ---------------------------------------------------------------------------------
+
+    def inject(self, lab: Lab) -> Result:
+        """Record the undo, make the fault, wait for the proof (at most `proof_seconds`)."""
+        started = time.monotonic_ns()
+        before = self.baseline(lab)
+        records.write(lab.paths, records.Record.of(self, lab.manifest.lab_id, self.place(lab)))
+        self.apply(lab)
+        applied = time.monotonic_ns()
+        proof = self._prove(lab, in_force=True)
+        return self._result("inject", lab, started, applied, (*before, *proof))
+
+    def heal(self, lab: Lab) -> Result:
+        """Lift the fault, look that it is gone, then forget the record."""
+        started = time.monotonic_ns()
+        self.lift(lab)
+        applied = time.monotonic_ns()
+        result = self._result("heal", lab, started, applied, self._prove(lab, in_force=False))
+        if result.proved:
+            records.remove(lab.paths, self.id)
+        return result
+
+    def observe(self, lab: Lab) -> Result:
+        """Tell whether the fault holds now; changes nothing."""
+        started = time.monotonic_ns()
+        return self._result("observe", lab, started, started, tuple(self.look(lab, in_force=True)))
+
+    def _prove(self, lab: Lab, *, in_force: bool) -> tuple[Proof, ...]:
+        last: list[Proof] = []
+
+        def probe() -> tuple[Proof, ...]:
+            last[:] = self.look(lab, in_force=in_force)
+            missing = [str(proof) for proof in last if not proof.holds]
+            if missing or not last:
+                raise Pending("; ".join(missing))
+            return tuple(last)
+
+        try:
+            return wait_until(probe, f"proof of {self.name}", seconds=self.proof_seconds(in_force))
+        except DeadlineError:
+            return tuple(last)
+
+    def _result(self, action: Action, lab: Lab, started: int, applied: int, proof: tuple[Proof, ...]) -> Result:
+        return Result(
+            self.id, self.name, action, self.groups, self.place(lab), started, applied, time.monotonic_ns(), proof
+        )
+
+    # -- what a kind of fault says ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def place(self, lab: Lab) -> str:
+        """Where it is made: `hypervisor`, `bridge el…`, `guest`."""
+
+    @abstractmethod
+    def apply(self, lab: Lab) -> None:
+        """Make it; safe to repeat."""
+
+    @abstractmethod
+    def lift(self, lab: Lab) -> None:
+        """Undo it; safe to repeat, also when it was never made."""
+
+    @abstractmethod
+    def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+        """Look whether it is in force (or gone); never raises for what it sees."""
+
+    def baseline(self, lab: Lab) -> tuple[Proof, ...]:  # noqa: ARG002
+        """What must be seen before, so that the proof afterwards means something."""
+        return ()
+
+    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002, FBT001
+        """How long the proof may take to show."""
+        return 15.0

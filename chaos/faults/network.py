@@ -1,0 +1,142 @@
+"""Network faults: cutting members off from each other at the bridge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, ClassVar
+
+from chaos.faults.base import Fault, Param, Proof, describe
+from chaos.faults.bridge import Bridge, Pair
+from chaos.faults.targets import Groups
+from chaos.probes import Reach, tcp_matrix
+from infra.manifest import PEER_PORT
+from machine.errors import RequirementError, UsageError
+from machine.process import run
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+RENEWED_LEASE = 30
+"""Seconds a cut outlives its owner: three missed renewals of chaos.lab.RENEW_EVERY."""
+
+HAND_LEASE = 600
+"""Seconds that a cut made by hand (`./lab fault inject`) stays when nobody heals it."""
+
+
+@dataclass(frozen=True)
+class Partition(Fault):
+    """Groups of nodes that cannot reach each other, either way; one group is cut off from all others.
+
+    Established connections are cut too, as their packets are dropped. This host still reaches every node.
+    """
+
+    name: ClassVar[str] = "partition"
+    family: ClassVar[str] = "network"
+    summary: ClassVar[str] = "cut groups of nodes off from each other (one group: from the rest)"
+    params_allowed: ClassVar[frozenset[str]] = frozenset({"lease"})
+
+    @classmethod
+    def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
+        """Two groups or more: one group gets the rest as the other."""
+        if len(groups) > 1:
+            return groups
+        return (groups[0], tuple(name for name in nodes if name not in groups[0]))
+
+    def check(self, lab: Lab) -> None:
+        """Refuse overlapping or empty groups, and a bridge that we may not touch."""
+        names = [name for group in self.groups for name in group]
+        if len(names) != len(set(names)) or not all(self.groups):
+            raise UsageError(
+                f"The groups {describe(self.groups)} overlap, or one is empty",
+                where="--target",
+                next="Name each node in one group at most, and leave nodes on the other side.",
+            )
+        lease = self.params.get("lease", RENEWED_LEASE)
+        if isinstance(lease, bool) or not isinstance(lease, int) or lease < 1:
+            raise UsageError(f"lease is {lease!r}", next="Give whole seconds, 1 or more.")
+        if not run(["nft", "list", "tables"], netns=lab.manifest.hypervisor.netns, check=False).ok:
+            raise RequirementError(
+                "nftables cannot be changed where the lab's bridge is",
+                where=f"bridge {lab.manifest.hypervisor.bridge}",
+                next="Run as root on the hypervisor's host, or build the lab on the embedded hypervisor.",
+            )
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Directed pairs that are cut: both ways between every two groups."""
+        return tuple(
+            (source, target) for one, other in permutations(self.groups, 2) for source in one for target in other
+        )
+
+    @property
+    def cut_name(self) -> str:
+        """Name of the chain and set of this cut."""
+        return self.id.replace("-", "_")
+
+    @property
+    def _lease(self) -> int:
+        return int(self.params.get("lease", RENEWED_LEASE))
+
+    def place(self, lab: Lab) -> str:
+        """The bridge."""
+        return f"bridge {lab.manifest.hypervisor.bridge}"
+
+    def apply(self, lab: Lab) -> None:
+        """One nft transaction for all pairs; renewed while this process lives unless a lease was asked for."""
+        bridge, name, pairs, lease = Bridge.of(lab.manifest), self.cut_name, self.pairs, self._lease
+        bridge.cut(name, pairs, lease)
+        if "lease" not in self.params:
+            lab.keeper.hold(self.id, lambda: bridge.renew(name, pairs, lease))
+
+    def lift(self, lab: Lab) -> None:
+        """Renew no more, and remove the rules."""
+        lab.keeper.release(self.id)
+        Bridge.of(lab.manifest).mend(self.cut_name)
+
+    def baseline(self, lab: Lab) -> tuple[Proof, ...]:
+        """Every pair that will be cut is reachable before, else the cut would prove nothing."""
+        if self.cut_name in Bridge.of(lab.manifest).cuts():
+            return ()
+        return tuple(self._reachability(lab, in_force=False, when="before"))
+
+    def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+        """Probe every directed pair over TCP from inside the guests, then read the rules and their counters."""
+        proof = self._reachability(lab, in_force=in_force, when="during" if in_force else "after")
+        cut = Bridge.of(lab.manifest).cuts().get(self.cut_name)
+        place = self.place(lab)
+        if not in_force:
+            return [*proof, Proof("rules of the cut", place, "gone", "there" if cut else "gone", cut is None)]
+        held = cut.pairs if cut else frozenset[Pair]()
+        probed = {tuple(item.what.removeprefix("tcp ").split(" > ")) for item in proof}
+        for pair in self.pairs:
+            packets = cut.dropped.get(pair, 0) if cut else 0
+            seen = f"{'in force' if pair in held else 'not in force'}, {packets} packets dropped"
+            # a pair with a dead end sends nothing, so only the rule can be shown
+            holds = pair in held and (packets > 0 or pair not in probed)
+            proof.append(Proof(f"drop rule {pair[0]} > {pair[1]}", place, "in force, counter rising", seen, holds))
+        return proof
+
+    def _reachability(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
+        alive = lab.running()
+        cut = set(self.pairs) if in_force else set[Pair]()
+        # pairs that another cut holds are that one's to prove
+        others = {pair for name, state in Bridge.of(lab.manifest).cuts().items() if name != self.cut_name
+                  for pair in state.pairs}
+        wanted = [pair for pair in permutations(alive, 2) if pair not in others]
+        proof = []
+        for (source, target), reach in tcp_matrix(lab, wanted, PEER_PORT).items():
+            should = Reach.SILENT if (source, target) in cut else Reach.ANSWERED
+            proof.append(
+                Proof(f"tcp {source} > {target}", f"{source}, {when}", should.value, reach.value, reach is should)
+            )
+        return proof
+
+    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002, FBT001
+        """Probes take a second or two; the rest is for a slow machine."""
+        return 20.0
+
+
+def by_hand(params: dict[str, Param]) -> dict[str, Param]:
+    """Parameters for a partition that no living process renews."""
+    return {"lease": HAND_LEASE, **params}

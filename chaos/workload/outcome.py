@@ -1,0 +1,131 @@
+"""What a client knows about an operation after it: ok, fail, or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["ok", "fail", "unknown"]
+"""`fail`: it certainly did not happen. `unknown`: it may have happened, or may still happen."""
+
+_REFUSED = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "UNIMPLEMENTED",
+    }
+)
+"""gRPC codes that etcd gives before anything is applied (E api/v3rpc/rpctypes/error.go)."""
+
+_NEVER_SENT = ("failed to connect to all addresses", "connection refused", "name resolution failed")
+"""UNAVAILABLE of the client's own channel: with retries off the request never left."""
+
+_FULL = ("etcdserver: too many requests", "etcdserver: mvcc: database space exceeded")
+"""RESOURCE_EXHAUSTED of etcd's own; gRPC's (an answer too large) says nothing about the operation."""
+
+
+def classify(code: str, details: str) -> Outcome:
+    """Outcome of an operation that ended with the gRPC status `code` and its text.
+
+    Everything that may have reached a leader is unknown, a timeout always (design decision 14).
+    """
+    text = details.lower()
+    if code == "OK":
+        return "ok"
+    if code in _REFUSED:
+        return "fail"
+    if code == "UNAVAILABLE" and any(sign in text for sign in _NEVER_SENT):
+        return "fail"
+    if code == "RESOURCE_EXHAUSTED" and any(sign in text for sign in _FULL):
+        return "fail"
+    return "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation as its client saw it; times are nanoseconds of CLOCK_MONOTONIC.
+
+    `values` are (key, value, mod_revision) of what was read.
+    """
+
+    process: int
+    member: str
+    op: str
+    key: str
+    value: str | None
+    invoke_ns: int
+    return_ns: int
+    outcome: Outcome
+    revision: int | None
+    mod_revision: int | None
+    values: tuple[tuple[str, str, int], ...]
+    code: str
+    error: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it certainly happened."""
+        return self.outcome == "ok"
+
+    @property
+    def seconds(self) -> float:
+        """How long the client waited."""
+        return (self.return_ns - self.invoke_ns) / 1e9
+
+    def __str__(self) -> str:
+        if not self.ok:
+            return f"{self.outcome}: {self.code} {self.error!r} after {self.seconds:.2f} s"
+        said = "OK" if self.op != "get" else repr(self.value)
+        return f"{said} at revision {self.revision} in {self.seconds * 1000:.0f} ms"
+
+    def as_history(self) -> dict[str, object]:
+        """One line of the history (contract in the README of histories); `return_ns` is null when unknown."""
+        line: dict[str, object] = {
+            "process": self.process,
+            "op": self.op,
+            "key": self.key,
+            "value": self.value,
+            "invoke_ns": self.invoke_ns,
+            "return_ns": None if self.outcome == "unknown" else self.return_ns,
+            "outcome": self.outcome,
+            "revision": self.revision,
+            "mod_revision": self.mod_revision,
+            "member": self.member,
+        }
+        return line | ({"error": f"{self.code}: {self.error}"} if self.error else {})
+
+
+def parse_op(process: int, member: str, line: Mapping[str, object]) -> Op:
+    """The Op that a client child told in one JSON line."""
+    values = line.get("values") or ()
+    assert isinstance(values, Sequence)  # noqa: S101 - the child is ours
+    code, error = str(line["code"]), str(line.get("error") or "")
+    return Op(
+        process=process,
+        member=member,
+        op=str(line["op"]),
+        key=str(line["key"]),
+        value=_text(line.get("value")),
+        invoke_ns=_number(line["invoke_ns"]) or 0,
+        return_ns=_number(line["return_ns"]) or 0,
+        outcome=classify(code, error),
+        revision=_number(line.get("revision")),
+        mod_revision=_number(line.get("mod_revision")),
+        values=tuple((str(key), str(value), int(revision)) for key, value, revision in values),
+        code=code,
+        error=error,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
