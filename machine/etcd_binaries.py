@@ -21,7 +21,7 @@ from typing import Final
 
 from machine import golang
 from machine.download import Unreachable, fetch_verified, unpack
-from machine.errors import DeadlineError, SettingsError, ToolError
+from machine.errors import SettingsError, ToolError
 from machine.log import Say
 from machine.paths import cache_dir
 from machine.process import exclusive, run
@@ -190,8 +190,10 @@ def _require(go: golang.Go, module: Path, version: str, say: Say) -> None:
     try:
         go.run(["get", "-tool", *(f"{name}@v{version}" for name in _MODULES.values())], cwd=module)
     except ToolError as error:
-        if "unknown revision" in error.tail or "no matching versions" in error.tail or "invalid version" in error.tail:
-            raise _no_such(version, say) from error
+        # Module proxies refuse in many words; the list of releases tells a wrong version from a bad line.
+        have = known_versions(say)
+        if have and version not in have:
+            raise _no_such(version, have) from error
         raise
 
 
@@ -214,15 +216,12 @@ def _from_debian(home: Path, version: str, say: Say) -> None:
             shutil.copy2(Path(scratch) / "usr" / "bin" / name, home / name)
 
 
-def _no_such(version: str, say: Say) -> SettingsError:
-    try:
-        minor = version.rsplit(".", 1)[0]
-        have = known_versions(say)
-        near = [other for other in have if other.startswith(f"{minor}.")] or have
-        there_are = f"Of {minor} there are {', '.join(near)}."
-    except (ToolError, DeadlineError):
-        there_are = f"The default is {ETCD_DEFAULT}."
-    return SettingsError(f"{KEY} = {version!r}: there is no such release of etcd", next=there_are)
+def _no_such(version: str, have: list[str]) -> SettingsError:
+    minor = version.rsplit(".", 1)[0]
+    near = [other for other in have if other.startswith(f"{minor}.")] or have
+    return SettingsError(
+        f"{KEY} = {version!r}: there is no such release of etcd", next=f"Of {minor} there are {', '.join(near)}."
+    )
 
 
 def _from_directory(directory: Path) -> EtcdBinaries:
