@@ -46,7 +46,11 @@ def differs(old: object, new: object) -> bool:
     The engine's numbers are floats, so 3 and 3.0 are the same.
     """
     if isinstance(new, Mapping):
-        return not isinstance(old, Mapping) or old.keys() != new.keys() or any(differs(old[key], new[key]) for key in new)
+        return (
+            not isinstance(old, Mapping)
+            or old.keys() != new.keys()
+            or any(differs(old[key], item) for key, item in new.items())
+        )
     if isinstance(new, list | tuple):
         return not isinstance(old, list | tuple) or len(old) != len(new) or any(map(differs, old, new))
     return new == rpc.UNKNOWN or old != new

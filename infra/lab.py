@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import pulumi
 
@@ -17,24 +16,14 @@ from infra.keys import SshKeys, known_hosts
 from infra.libvirt import Hypervisor
 from infra.local_files import LocalFiles
 from infra.readiness import Readiness, deadline_seconds
-from infra.settings import LabSettings
+from infra.settings import Accelerator, LabSettings
+from machine.image import Image
 from machine.paths import StackPaths
 
 DATA_MIB: Final = 2048
 """Size of a node's data volume; sparse, and as much as etcd's default quota."""
 SYSTEM_POOL_DIR: Final = "/var/lib/libvirt/images"
 """Where the host's own libvirt may read volumes; it cannot look into a home directory."""
-
-_CMDLINE: Final = "root=LABEL=root rw quiet console=ttyS0 net.ifnames=0 mitigations=off apparmor=0 audit=0"
-
-
-@dataclass(frozen=True, slots=True)
-class GuestImage:
-    """The disk that machines start from, and the kernel to boot directly where it has no boot loader."""
-
-    disk: Path
-    kernel: Path | None
-    initrd: Path | None
 
 
 def mac_of(address: IPv4Address) -> str:
@@ -59,8 +48,8 @@ class Lab(pulumi.ComponentResource):
         *,
         settings: LabSettings,
         paths: StackPaths,
-        image: GuestImage,
-        accelerator: Literal["kvm", "tcg"],
+        image: Image,
+        accelerator: Accelerator,
         etcd_version: str,
         client_files: Mapping[str, tuple[pulumi.Input[str], bool]],
         opts: pulumi.ResourceOptions | None = None,
@@ -140,7 +129,7 @@ class Lab(pulumi.ComponentResource):
             "files", dir=paths.dir, public=public, private=private, opts=pulumi.ResourceOptions(parent=self)
         )
 
-    def _machines(self, hypervisor: Hypervisor, image: GuestImage, keys: SshKeys) -> dict[str, pulumi.Output[str]]:
+    def _machines(self, hypervisor: Hypervisor, image: Image, keys: SshKeys) -> dict[str, pulumi.Output[str]]:
         """Everything in libvirt; node -> id of its domain."""
         settings, paths = self._settings, self._paths
         guests = self._guests()
@@ -151,9 +140,10 @@ class Lab(pulumi.ComponentResource):
             subnet=settings.subnet,
             hosts={guest.name: str(guest.address) for guest in guests} if settings.peers == "dns" else {},
         )
-        pool_path = str(paths.pool) if settings.kind == "embedded" else pulumi.Output.concat(SYSTEM_POOL_DIR, "/", label)
+        system_pool = pulumi.Output.concat(SYSTEM_POOL_DIR, "/", label)
+        pool_path = str(paths.pool) if settings.kind == "embedded" else system_pool
         pool = hypervisor.pool(name=label, path=pool_path)
-        base = hypervisor.base_volume(pool=pool, image=image.disk)
+        base = hypervisor.base_volume(pool=pool, image=image.path)
         ids: dict[str, pulumi.Output[str]] = {}
         for guest in guests:
             name = self._domain_name(guest.name)
@@ -161,7 +151,7 @@ class Lab(pulumi.ComponentResource):
                 guest.name,
                 pool=pool,
                 user_data=_user_data(guest, keys),
-                meta_data=name.apply(lambda domain, guest=guest: first_boot.meta_data(guest, domain)),
+                meta_data=name.apply(partial(first_boot.meta_data, guest)),
                 network_config=first_boot.network_config(guest),
             )
             domain = hypervisor.domain(
@@ -180,7 +170,7 @@ class Lab(pulumi.ComponentResource):
                 console=paths.consoles / f"{guest.name}.log",
                 kernel=image.kernel,
                 initrd=image.initrd,
-                cmdline=_CMDLINE,
+                cmdline=image.cmdline,
             )
             ids[guest.name] = domain.id
         return ids

@@ -136,11 +136,11 @@ class Hypervisor:
         console: Path,
         kernel: Path | None,
         initrd: Path | None,
-        cmdline: str,
+        cmdline: str | None,
     ) -> libvirt.Domain:
         """A machine, started; booted directly into `kernel` where there is one, else from its first disk."""
         direct: dict[str, object] = {}
-        if kernel is not None and initrd is not None:
+        if kernel is not None and initrd is not None and cmdline is not None:
             direct = {"kernel": str(kernel), "initrd": str(initrd), "cmdlines": kernel_arguments(cmdline)}
         return libvirt.Domain(
             node,

@@ -83,7 +83,7 @@ class LocalFiles(Resource, module="lab", name="LocalFiles"):
         private: Mapping[str, pulumi.Input[str]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        secret = pulumi.Output.secret(pulumi.Output.all(**private))
+        secret: pulumi.Output[dict[str, str]] = pulumi.Output.secret(pulumi.Output.all(**private))
         props = {
             "dir": str(dir),
             "public": public,

@@ -13,12 +13,11 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import Annotated
 
 from infra.manifest import Timeouts
 from machine.errors import SettingsError
@@ -26,6 +25,8 @@ from machine.versions import ETCD_DEFAULT, ETCD_SUPPORTED
 
 NAMESPACE: Final = "etcd-lab"
 """Config namespace: keys are `etcd-lab:nodes` and so on."""
+
+Accelerator = Literal["kvm", "tcg"]
 
 MAX_NODES: Final = 9
 MAX_ELECTION_MS: Final = 50_000
@@ -55,19 +56,20 @@ _OWNED: Final[Mapping[str, str]] = {
 _OWNED_PREFIXES: Final = (
     "data-dir", "wal-dir", "listen-", "initial-", "advertise-", "client-transport-security", "peer-transport-security",
     "cert-file", "key-file", "client-cert", "client-key", "client-crl", "trusted-ca", "auto-tls", "peer-", "discovery",
-    "proxy", "config-file", "force-new-cluster", "host-whitelist",
+    "proxy", "config-file", "force-new-cluster", "host-whitelist", "enable-grpc-gateway",
 )  # fmt: skip
 
 _REMEDY: Final[Mapping[str, str]] = {
     "nodes": "Give a whole number from 1 to 9; 3 is usual.",
-    "names": "Give as many different names as there are nodes, each 1 to 31 lower-case letters, digits or inner hyphens.",
+    "names": "Give as many different names as there are nodes, each of 1 to 31 lower-case letters, digits or inner "
+    "hyphens.",
     "memory": "Give MiB as a whole number from 256 to 65536; 512 is usual.",
     "vcpus": "Give a whole number from 1 to 16.",
     "subnet": "Give a private IPv4 network such as 192.168.93.0/24.",
     "etcd-version": f"Give a release such as {ETCD_DEFAULT} (of {', '.join(ETCD_SUPPORTED)}), or the absolute path of "
-    "a directory with etcd, etcdctl and etcdutl.",
+    "a directory with etcd and etcdctl (and etcdutl from 3.5 on).",
     "heartbeat-ms": "Give milliseconds from 1 to 10000, or 0 for automatic.",
-    "election-ms": "Give milliseconds, at least five times etcd-lab:heartbeat-ms and at most 50000, or 0 for automatic.",
+    "election-ms": "Give milliseconds, at least five heartbeats and at most 50000, or 0 for automatic.",
     "peers": "Give address, hosts or dns.",
     "etcd-extra": "Give settings as etcd's config file spells them, each a text, number or truth value.",
     "image": "Give build, the path of a qcow2 file, or an https:// address together with etcd-lab:image-sha256.",
@@ -76,18 +78,16 @@ _REMEDY: Final[Mapping[str, str]] = {
 }
 
 
-def _bad(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("lab", "{reason}", {"reason": reason})
-
-
-def _empty_is_none(value: object) -> object:
-    return None if value in ("", 0, "0") and value is not False else value
+def _bad(reason: str, key: str = "") -> PydanticCustomError:
+    """An error about `key`, or about the field being checked."""
+    return PydanticCustomError("lab", "{reason}", {"reason": reason, "key": key})
 
 
 def _whole(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | str) or not re.fullmatch(r"-?\d{1,9}", str(value).strip()):
+    typed = isinstance(value, int | str) and not isinstance(value, bool)
+    if not typed or not re.fullmatch(r"-?\d{1,9}", str(value).strip()):
         raise _bad("is no whole number")
-    return int(value)
+    return int(str(value))
 
 
 def _structure(value: object) -> object:
@@ -127,7 +127,7 @@ def _subnet(value: object) -> object:
 def _etcd_version(value: object) -> object:
     text = str(value).strip()
     if text.startswith("/"):
-        missing = [name for name in ("etcd", "etcdctl", "etcdutl") if not os.access(Path(text) / name, os.X_OK)]
+        missing = [name for name in ("etcd", "etcdctl") if not os.access(Path(text) / name, os.X_OK)]
         if missing:
             raise _bad(f"is a directory without the program {missing[0]}")
         return text
@@ -178,7 +178,7 @@ def _hypervisor(value: object) -> object:
     if text in ("auto", "embedded"):
         return text
     uri = urlsplit(text)
-    if uri.hostname or "+" in uri.scheme and not uri.scheme.endswith("+unix"):
+    if uri.hostname or ("+" in uri.scheme and not uri.scheme.endswith("+unix")):
         raise _bad("is a remote hypervisor, and those are not supported yet")
     if uri.scheme not in ("qemu", "qemu+unix"):
         raise _bad("is no libvirt URI of a QEMU hypervisor")
@@ -215,25 +215,21 @@ class LabSettings(BaseModel):
     @model_validator(mode="after")
     def _together(self) -> LabSettings:
         if self.names and len(self.names) != self.nodes:
-            raise PydanticCustomError(
-                "lab", "{reason}", {"reason": f"has {len(self.names)} names for {self.nodes} nodes", "key": "names"}
-            )
+            raise _bad(f"has {len(self.names)} names for {self.nodes} nodes", "names")
         if self.subnet.num_addresses - 3 < self.nodes:  # network, broadcast, and the host's own
-            raise PydanticCustomError(
-                "lab", "{reason}", {"reason": f"is too small for {self.nodes} nodes and the host", "key": "subnet"}
-            )
+            raise _bad(f"is too small for {self.nodes} nodes and the host", "subnet")
         if self.image.startswith(("http://", "https://")) and self.image_sha256 is None:
-            raise PydanticCustomError(
-                "lab", "{reason}", {"reason": "is missing, and an image is not downloaded unchecked", "key": "image-sha256"}
-            )
-        for accelerator in ("kvm", "tcg"):
-            chosen = self.timeouts(accelerator)  # type: ignore[arg-type] # the two literals
+            raise _bad("is missing, and an image is not downloaded unchecked", "image-sha256")
+        accelerators: tuple[Accelerator, ...] = ("kvm", "tcg")
+        for chosen in map(self.timeouts, accelerators):
             if chosen.election_ms < ELECTION_PER_HEARTBEAT * chosen.heartbeat_ms:
-                reason = f"is below five heartbeats of {chosen.heartbeat_ms} ms, and etcd does not start so"
-                raise PydanticCustomError("lab", "{reason}", {"reason": reason, "key": "election-ms"})
+                raise _bad(
+                    f"is below five heartbeats of {chosen.heartbeat_ms} ms, and etcd does not start so", "election-ms"
+                )
             if chosen.election_ms > MAX_ELECTION_MS:
-                reason = f"would make an election timeout of {chosen.election_ms} ms, and etcd allows 50000"
-                raise PydanticCustomError("lab", "{reason}", {"reason": reason, "key": "heartbeat-ms"})
+                raise _bad(
+                    f"makes an election timeout of {chosen.election_ms} ms, and etcd allows 50000", "heartbeat-ms"
+                )
         return self
 
     @property
@@ -265,7 +261,7 @@ class LabSettings(BaseModel):
         """URI of the system's libvirt, where that is used."""
         return "qemu:///system" if self.hypervisor in ("auto", "embedded") else self.hypervisor
 
-    def timeouts(self, accelerator: Literal["kvm", "tcg"]) -> Timeouts:
+    def timeouts(self, accelerator: Accelerator) -> Timeouts:
         """Raft timing as configured, else by accelerator; one alone brings the other in etcd's usual ratio of 10."""
         heartbeat, election = self.heartbeat_ms, self.election_ms
         if not heartbeat and not election:
@@ -279,10 +275,9 @@ class LabSettings(BaseModel):
     def warnings(self) -> tuple[str, ...]:
         """What is allowed, and yet worth a word."""
         if self.nodes % 2 == 0:
-            return (
-                f"{NAMESPACE}:nodes is {self.nodes}: an even number of members survives no more failures than "
-                f"{self.nodes - 1} would ({(self.nodes - 1) // 2}), and needs one more for its quorum.",
-            )
+            fewer = self.nodes - 1
+            text = f"an even number of members survives no more failures than {fewer} would ({fewer // 2})"
+            return (f"{NAMESPACE}:nodes is {self.nodes}: {text}, and needs one more for its quorum.",)
         return ()
 
 
@@ -345,13 +340,12 @@ def from_stack_file(path: Path) -> LabSettings:
     except FileNotFoundError:
         document = {}
     except yaml.YAMLError as error:
-        raise SettingsError(f"The stack's config is no YAML: {error}", where=str(path), next="Mend the file.") from error
+        raise SettingsError(f"The config is no YAML: {error}", where=str(path), next="Mend the file.") from error
     config = document.get("config") or {} if isinstance(document, dict) else {}
     prefix = f"{NAMESPACE}:"
     own = {key.removeprefix(prefix): value for key, value in config.items() if str(key).startswith(prefix)}
     for key, value in own.items():
         if isinstance(value, dict) and set(value) == {"secure"}:
-            raise SettingsError(
-                f"{key_name(key)} is encrypted, and no setting is a secret", where=str(path), next="Set it without --secret."
-            )
+            problem = f"{key_name(key)} is encrypted, and no setting is a secret"
+            raise SettingsError(problem, where=str(path), next="Set it without --secret.")
     return from_mapping(own, where=path.name)

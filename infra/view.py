@@ -111,7 +111,7 @@ def parse(text: str, addresses: Mapping[str, str]) -> tuple[MemberHealth, ...]:
     )
 
 
-def _member(node: str, reached: bool, item: Mapping[str, object]) -> MemberHealth:  # noqa: FBT001
+def _member(node: str, reached: bool, item: Mapping[str, object]) -> MemberHealth:
     seconds = go_seconds(str(item.get("took", "0s")))
     error = str(item.get("error") or "no reason given")
     if item.get("health") is True:

@@ -1,0 +1,148 @@
+"""One call to one member: etcd's JSON gateway over mutual TLS, and its health page, inside the lab's namespace."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from infra.manifest import CLIENT_PORT, METRICS_PORT, Node
+from machine import netns
+from machine.errors import LabError, NotBuiltError
+from machine.paths import StackPaths
+
+Kind = Literal["", "refused", "unreachable", "timeout", "tls", "etcd", "protocol"]
+"""Why a call failed: nobody listens; no way there; no answer in time; certificates; etcd's own refusal; nonsense."""
+
+_HEALTHY: Final = ("true", True)
+
+
+class CallError(LabError):
+    """A call to a member failed; `kind` says how, `status` is the HTTP status where there was one."""
+
+    def __init__(self, what: str, kind: Kind, *, status: int = 0) -> None:
+        super().__init__(what)
+        self.kind: Kind = kind
+        self.status = status
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class Gateway:
+    """Calls to the members of the lab whose files are at `paths`, from inside `namespace` (None: from here)."""
+
+    def __init__(self, namespace: str | None, paths: StackPaths) -> None:
+        self._namespace = namespace
+        self._paths = paths
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        paths = self._paths
+        try:
+            context = ssl.create_default_context(cafile=str(paths.ca_cert))
+            context.load_cert_chain(str(paths.client_cert), str(paths.client_key))
+        except OSError as error:
+            raise NotBuiltError(
+                f"The lab's certificates cannot be read: {error}", where=str(paths.dir), next="./lab up writes them."
+            ) from error
+        return context
+
+    def post(self, node: Node, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
+        """POST /v3/`path`; all of it, connecting included, takes at most about `seconds`. Raises CallError."""
+        text = self._exchange(node, "POST", f"/v3/{path}", seconds, body=json.dumps(body), tls=self._tls)
+        return _document(text)
+
+    def health(self, node: Node, seconds: float) -> tuple[bool, str]:
+        """Whether `/health` says so, and its reason when not. Raises CallError when there is no answer."""
+        try:
+            answer = _document(self._exchange(node, "GET", "/health", seconds))
+        except CallError as error:
+            if error.status != http.client.SERVICE_UNAVAILABLE:
+                raise
+            return False, str(error)
+        healthy = answer.get("health") in _HEALTHY
+        return healthy, "" if healthy else str(answer.get("reason") or "unhealthy")
+
+    def _exchange(
+        self,
+        node: Node,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        body: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> str:
+        address, port = str(node.address), CLIENT_PORT if tls else METRICS_PORT
+        deadline = time.monotonic() + seconds
+        connection = http.client.HTTPConnection(address, port)
+        try:
+            plain = netns.connect(self._namespace, address, port, seconds)
+            connection.sock = plain
+            if tls is not None:
+                connection.sock = tls.wrap_socket(plain, server_hostname=address)
+            connection.sock.settimeout(max(0.05, deadline - time.monotonic()))
+            connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise classify(error, f"{address}:{port}", seconds) from error
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise CallError(_refusal(text, response.status), "etcd", status=response.status)
+        return text
+
+
+def classify(error: Exception, where: str, seconds: float) -> CallError:
+    """A network failure in words that say what to look for."""
+    if isinstance(error, TimeoutError):
+        return CallError(f"no answer from {where} within {seconds:g} s", "timeout")
+    if isinstance(error, ConnectionRefusedError):
+        return CallError(f"connection to {where} refused: nobody listens there", "refused")
+    if isinstance(error, ssl.SSLError):
+        return CallError(f"TLS with {where} failed: {error.reason or error}", "tls")
+    if isinstance(error, ConnectionResetError | http.client.HTTPException):
+        return CallError(f"connection to {where} broke: {error or type(error).__name__}", "protocol")
+    if isinstance(error, OSError):
+        return CallError(f"{where} cannot be reached: {error.strerror or error}", "unreachable")
+    return CallError(f"{where}: {error}", "protocol")
+
+
+def number(answer: Mapping[str, object], key: str) -> int:
+    """A whole number of an answer; text or number, 0 when left out."""
+    value = answer.get(key) or 0
+    return int(value) if isinstance(value, str | int) else 0
+
+
+def flag(answer: Mapping[str, object], key: str) -> bool:
+    """A truth value of an answer; false when left out."""
+    return answer.get(key) is True
+
+
+def _document(text: str) -> Mapping[str, object]:
+    try:
+        answer = json.loads(text)
+    except ValueError as error:
+        raise CallError(f"the answer is no JSON: {text[:80]!r}", "protocol") from error
+    if not isinstance(answer, dict):
+        raise CallError(f"the answer is no object: {text[:80]!r}", "protocol")
+    return answer
+
+
+def _refusal(text: str, status: int) -> str:
+    """etcd's own words in an error answer."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return f"HTTP status {status}: {text.strip()[:200]}"
+    if isinstance(answer, dict):
+        said = answer.get("message") or answer.get("error") or answer.get("reason")
+        if said:
+            return str(said)
+    return f"HTTP status {status}"
