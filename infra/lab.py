@@ -15,8 +15,9 @@ from infra.identity import LabId
 from infra.keys import SshKeys, known_hosts
 from infra.libvirt import Hypervisor
 from infra.local_files import LocalFiles
+from infra.program import Parts
 from infra.readiness import Readiness, deadline_seconds
-from infra.settings import Accelerator, LabSettings
+from infra.settings import LabSettings
 from machine.image import Image
 from machine.paths import StackPaths
 
@@ -48,16 +49,14 @@ class Lab(pulumi.ComponentResource):
         *,
         settings: LabSettings,
         paths: StackPaths,
-        image: Image,
-        accelerator: Accelerator,
-        etcd_version: str,
+        parts: Parts,
         client_files: Mapping[str, tuple[pulumi.Input[str], bool]],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("etcd-lab:infra:Lab", name, None, opts)
         self._settings = settings
         self._paths = paths
-        self._accelerator = accelerator
+        self._accelerator = parts.accelerator
         own = pulumi.ResourceOptions(parent=self)
 
         self._lab_id = LabId("identity", own).lab_id
@@ -65,10 +64,10 @@ class Lab(pulumi.ComponentResource):
         self._uri = embedded.uri if embedded else pulumi.Output.from_input(settings.system_uri)
         keys = SshKeys("ssh-keys", nodes=settings.node_names, opts=own)
         self.manifest = pulumi.Output.all(self._lab_id, self._uri).apply(
-            lambda known: self._manifest(known[0], known[1], etcd_version)
+            lambda known: self._manifest(known[0], known[1], parts.etcd_version)
         )
         files = self._files(keys, client_files)
-        domains = self._machines(Hypervisor(self._uri, parent=self, alive=embedded), image, keys)
+        domains = self._machines(Hypervisor(self._uri, parent=self, alive=embedded), parts.image, keys)
         self.ready = self._ready(domains, files)
         self.register_outputs({"manifest": self.manifest})
 

@@ -66,7 +66,7 @@ class Hypervisor:
             mode="none",
             bridge=bridge,
             addresses=[str(subnet)],
-            autostart=False,
+            autostart=True,  # after a restart of the hypervisor
             dhcp=libvirt.NetworkDhcpArgs(enabled=False),
             dns=dns,
             opts=self._opts(),

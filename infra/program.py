@@ -1,0 +1,53 @@
+"""What the Pulumi program needs before it can declare anything: its stack, the image, the accelerator, errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pulumi
+
+from infra.settings import Accelerator, LabSettings
+from machine import etcd_binaries, image, kvm
+from machine.errors import LabError
+from machine.log import say
+from machine.paths import StackPaths, stack_paths
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a lab is put together from."""
+
+    image: image.Image
+    accelerator: Accelerator
+    etcd_version: str
+
+
+@contextlib.contextmanager
+def short_errors() -> Iterator[None]:
+    """Show an error of ours as its paragraph: RunError is the one exception that Pulumi prints without a traceback."""
+    try:
+        yield
+    except LabError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def current() -> StackPaths:
+    """Paths of the stack that the program runs for; raises UsageError for a stack name that makes no path."""
+    return stack_paths(pulumi.get_stack())
+
+
+def prepare(settings: LabSettings) -> Parts:
+    """Say what is worth a warning, and find or make image and etcd; quick when both are in the cache.
+
+    Raises SettingsError, RequirementError, ToolError.
+    """
+    for warning in settings.warnings:
+        pulumi.warn(warning)
+    guest = image.ensure_image(settings.image, settings.image_sha256, say)
+    return Parts(
+        image=guest,
+        accelerator=kvm.probe(guest.kernel, guest.path).accelerator,
+        etcd_version=etcd_binaries.ensure(settings.etcd_version, say).version,
+    )
