@@ -16,7 +16,7 @@ import base64
 import io
 import shlex
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -25,16 +25,18 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 from pyinfra.api.operation import add_op, operation
 from pyinfra.api.state import State
+from pyinfra.context import host as current
 
 from deploy.gate import Gate
-from deploy.plan import BIN_DIR, RUNNING_FILE, UNITS, File
+from deploy.plan import BIN_DIR, RUNNING_FILE, TOOLS, UNITS, File
 from deploy.protocol import Binary
 from deploy.steps import Observed, Steps, look_command, parse_look
-from pyinfra import host as current
 
 STAGE = "/var/lib/etcd-lab/incoming"
 START_SECONDS = 150
 """Limit for one etcd to report ready. A first start under emulation takes about 10 s."""
+
+_FORGIVE = "systemctl reset-failed etcd.service 2>/dev/null || true"
 
 
 class Look(FactBase[Observed]):
@@ -64,7 +66,7 @@ class Work:
     """Order of restarts."""
 
 
-Commands = Iterator[PyinfraCommand]
+Commands = Generator[PyinfraCommand, None, None]
 
 
 def script(text: str) -> StringCommand:
@@ -128,7 +130,7 @@ def check_script(names: Sequence[str], binaries: Mapping[str, Binary], url: str 
 def wait_script(verb: str) -> str:
     """Shell script that starts or restarts etcd, waits until it is ready, and shows its log when it is not."""
     return (
-        f"systemctl reset-failed etcd.service 2>/dev/null || true\n"
+        f"{_FORGIVE}\n"
         f"if ! timeout {START_SECONDS} systemctl {verb} etcd.service; then\n"
         f"  journalctl --no-pager -n 15 -o cat -u etcd.service -u etcd-data.service >&2; exit 1\nfi"
     )
@@ -159,7 +161,7 @@ def begin_start(work: Work) -> Commands:
     """Begin to start etcd where it does not run; all together, since a new member waits for its peers."""
     verb = work.steps[current.name].start
     if verb:
-        yield script(f"systemctl reset-failed etcd.service 2>/dev/null || true\nsystemctl {verb} --no-block etcd.service")
+        yield script(f"{_FORGIVE}\nsystemctl {verb} --no-block etcd.service")
 
 
 @operation()
@@ -192,7 +194,7 @@ def declare(state: State, work: Work) -> None:
     add_op(state, install_binaries, work, ["etcd"], name="install etcd")
     add_op(state, begin_start, work, name="start etcd")
     # Downloading goes on while the members elect their first leader.
-    add_op(state, install_binaries, work, ["etcdctl", "etcdutl"], name="install etcdctl and etcdutl")
+    add_op(state, install_binaries, work, TOOLS, name="install etcdctl and etcdutl")
     add_op(state, finish_start, work, name="wait for etcd")
     for rank in range(len(work.ranks)):
         add_op(state, restart_in_turn, work, rank, name=f"restart etcd, turn {rank + 1}")

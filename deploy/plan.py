@@ -28,7 +28,7 @@ DATA_SCRIPT: Final = "/usr/local/lib/etcd-lab/etcd-data"
 BIN_DIR: Final = "/usr/local/bin"
 DATA_DEVICE: Final = "/dev/vdb"
 DATA_TARGET: Final = "etcd-data"
-BINARIES: Final = ("etcd", "etcdctl", "etcdutl")
+TOOLS: Final = ("etcdctl", "etcdutl")
 UNITS: Final = ("etcd-data.service", "etcd.service")
 RUNNING: Final = "etcd.service, running process"
 """Key, in a desired state, of what the living process was started with."""
@@ -79,6 +79,8 @@ class NodePlan(_Frozen):
     files: tuple[File, ...]
     version: str
     """Which etcd: the label under which its binaries are known."""
+    binaries: tuple[str, ...]
+    """Names of the programs in BIN_DIR."""
     generation: str
     """Stands for all that a running etcd was started with: files and binary."""
 
@@ -86,8 +88,8 @@ class NodePlan(_Frozen):
     def state(self) -> dict[str, str]:
         """What a look at the node should find: path or unit to digest, version or unit state."""
         found = {file.path: file.digest for file in self.files}
-        found |= {f"{BIN_DIR}/{name}": self.version for name in BINARIES}
-        found |= {unit: "active, enabled" for unit in UNITS}
+        found |= {f"{BIN_DIR}/{name}": self.version for name in self.binaries}
+        found |= dict.fromkeys(UNITS, "active, enabled")
         found[RUNNING] = self.generation
         return found
 
@@ -166,13 +168,18 @@ def _plan(manifest: Manifest, node: Node, pki: PkiBundle, version: str) -> NodeP
         File(path="/root/.bashrc", content=_template("profile.sh", **names)),
         File(path="/etc/hosts", content=_template("hosts", entries=_host_entries(manifest, node))),
     ]
-    if manifest.peers == "dns":
-        files.append(File(path="/etc/resolv.conf", content=f"nameserver {manifest.gateway}\n"))
     running = "".join(f"{file.path}={file.digest}\n" for file in files if file.restarts)
     generation = _sha256(f"{running}{version}\n")
     files.append(File(path=GENERATION_FILE, content=f"{generation}\n"))
+    # etcdutl came with 3.5; in 3.4 etcdctl does its work.
+    tools = TOOLS[:1] if manifest.etcd_version.startswith("3.4.") else TOOLS
     return NodePlan(
-        node=node.name, address=str(node.address), files=tuple(files), version=version, generation=generation
+        node=node.name,
+        address=str(node.address),
+        files=tuple(files),
+        version=version,
+        binaries=("etcd", *tools),
+        generation=generation,
     )
 
 

@@ -24,7 +24,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 
 from deploy.etcd import Look, Work, declare
 from deploy.gate import ClusterView, Gate
-from deploy.plan import BIN_DIR, BINARIES
+from deploy.plan import BIN_DIR
 from deploy.protocol import HostResult, Request, Response
 from deploy.steps import Observed, Steps, steps_for
 from machine.errors import LabError, ToolError
@@ -32,6 +32,8 @@ from machine.log import say
 from machine.process import tail
 
 CONNECT_SECONDS = 30
+LOOK_SECONDS = 8
+"""Limits to reach a node; the second where nothing depends on it, as in a refresh with machines off."""
 STDERR_LINES = 20
 
 
@@ -88,10 +90,12 @@ class Run:
         self.seen: dict[str, Observed] = {}
         self.sha256 = {name: binary.sha256 for name, binary in request.binaries.items()}
         self._started = time.monotonic()
-        config = Config(FAIL_PERCENT=0, CONNECT_TIMEOUT=CONNECT_SECONDS)
+        # Who only looks wants to hear of the other nodes too.
+        percent, patience = (0, CONNECT_SECONDS) if request.mode == "apply" else (None, LOOK_SECONDS)
+        config = Config(FAIL_PERCENT=percent, CONNECT_TIMEOUT=patience)  # type: ignore[no-untyped-call]
         # Operations get what was seen as an argument; asking pyinfra to foresee changes would run them twice.
         self.state = State(inventory, config, check_for_changes=False)
-        self.state.add_callback_handler(self.notes)
+        self.state.add_callback_handler(self.notes)  # type: ignore[no-untyped-call]
 
     def __call__(self) -> Response:
         """Do it, and tell how it went; does not raise for what went wrong on hosts."""
@@ -143,8 +147,10 @@ class Run:
     def _look(self, *, binaries: bool) -> dict[str, Observed]:
         paths = sorted({file.path for plan in self.request.plans.values() for file in plan.files})
         if binaries:
-            paths += [f"{BIN_DIR}/{name}" for name in BINARIES]
-        found: Mapping[Host, Observed] = get_facts(self.state, Look, kwargs={"paths": paths})
+            paths += [f"{BIN_DIR}/{name}" for name in self.request.binaries]
+        found: Mapping[Host, Observed] = get_facts(  # type: ignore[no-untyped-call]
+            self.state, Look, kwargs={"paths": paths}
+        )
         return {host.name: there for host, there in found.items()}
 
     def _ranks(self, steps: Mapping[str, Steps]) -> tuple[str, ...]:
@@ -239,7 +245,7 @@ def ssh_inventory(request: Request) -> Inventory:
         "ssh_config_file": "/dev/null",
         "ssh_allow_agent": False,
         "ssh_look_for_keys": False,
-        "ssh_connect_retries": 2,
+        "ssh_connect_retries": 2 if request.mode == "apply" else 0,
     }
     hosts = [(node.name, {"ssh_hostname": str(node.address)}) for node in request.manifest.nodes]
-    return Inventory((hosts, shared))
+    return Inventory((hosts, shared))  # type: ignore[no-untyped-call]

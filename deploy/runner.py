@@ -29,12 +29,12 @@ def run_child(request: Request, *, tell: Say = say) -> Response:
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT
     )
-    assert process.stdin is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
+    stderr, process.stderr = process.stderr, None  # communicate() must leave it to the reader
+    assert stderr is not None  # noqa: S101 - it is a pipe
     lines: list[str] = []
-    reader = Thread(target=_relay, args=(process.stderr, lines, tell), daemon=True)
+    reader = Thread(target=_relay, args=(stderr, lines, tell), daemon=True)
     reader.start()
     try:
-        process.stderr, stderr = None, process.stderr  # communicate() must leave it to the reader
         output, _ = process.communicate(request.model_dump_json(), timeout=request.seconds + GRACE_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise DeadlineError("The deployment", seconds=request.seconds, last=tail("\n".join(lines), 3)) from error

@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
 
     files: ClassVar[dict[str, Path]] = {}
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server looks for
+    def do_GET(self) -> None:
         """Send the file, by sendfile(2) so that large ones cost this host little."""
         path = self.files.get(self.path.lstrip("/"))
         if path is None:

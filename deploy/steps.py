@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.plan import BIN_DIR, BINARIES, RUNNING, RUNNING_FILE, UNIT_DIR, UNITS, File, NodePlan
+from deploy.plan import BIN_DIR, RUNNING, RUNNING_FILE, UNIT_DIR, UNITS, File, NodePlan
 
 UNSEEN = "absent"
 
@@ -32,7 +32,7 @@ class Observed:
         for file in plan.files:
             if file.path in self.digests:
                 found[file.path] = self.digests[file.path]
-        for name in BINARIES:
+        for name in plan.binaries:
             digest = self.digests.get(f"{BIN_DIR}/{name}")
             if digest is not None:
                 found[f"{BIN_DIR}/{name}"] = plan.version if digest == binaries.get(name) else digest
@@ -60,7 +60,7 @@ class Steps:
 def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> Steps:
     """What brings the node from `seen` to `plan`; `binaries` is SHA-256 by name."""
     files = tuple(file for file in plan.files if seen.digests.get(file.path) != file.digest)
-    missing = tuple(name for name in BINARIES if seen.digests.get(f"{BIN_DIR}/{name}") != binaries[name])
+    missing = tuple(name for name in plan.binaries if seen.digests.get(f"{BIN_DIR}/{name}") != binaries[name])
     stale = seen.generation != plan.generation or "etcd" in missing or any(file.restarts for file in files)
     active = seen.active.get("etcd.service") == "active"
     start: Literal["", "start", "restart"] = ""
