@@ -13,6 +13,7 @@ from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
     from cli.engine import Engine
+    from cli.state import Deployment
     from machine.paths import StackPaths
 
 
@@ -29,6 +30,9 @@ def register(app: typer.Typer) -> None:
 
         paths = stack_paths(stack)
         started = time.monotonic()
+        if not (paths.checkout / ".lab").exists():
+            say(f"There is no lab {stack!r} here; nothing to destroy.")
+            return
         engine = Engine(paths)
         engine.recover()
         deployment = engine.deployment()
@@ -45,7 +49,7 @@ def register(app: typer.Typer) -> None:
         if has_state:
             wake_hypervisor(paths)
             _destroy(engine)
-        _clear(paths, uri)
+        _clear(paths, uri, deployment)
         say(f"The lab {stack!r} is gone: {time.monotonic() - started:.1f} s.")
 
 
@@ -85,7 +89,7 @@ def _destroy(engine: Engine) -> None:
             engine.remove_stack(force=True)
 
 
-def _clear(paths: StackPaths, uri: str | None) -> None:
+def _clear(paths: StackPaths, uri: str | None, before: Deployment | None) -> None:
     """Remove what the engine does not know: libvirt's leftovers, the hypervisor, files, sockets, fault records."""
     from cli.lab import embedded
     from cli.leftovers import remove_unknown
@@ -97,7 +101,7 @@ def _clear(paths: StackPaths, uri: str | None) -> None:
         hypervisor.stop()
     elif uri is not None:
         try:
-            remove_unknown(paths, uri, None, private=False)
+            remove_unknown(paths, uri, _identity_of(before), private=False)
         except LabError as error:
             say(f"What libvirt may still have could not be listed: {error}")
     for directory in (paths.dir, paths.faults, paths.run_dir):
@@ -105,6 +109,13 @@ def _clear(paths: StackPaths, uri: str | None) -> None:
     for parent in (paths.run_dir.parent, paths.dir.parent, paths.faults.parent):
         with contextlib.suppress(OSError):  # not empty: other labs
             parent.rmdir()
+
+
+def _identity_of(before: Deployment | None) -> Deployment | None:
+    """What tells the lab's things in a shared libvirt; nothing else of it is in a state any more."""
+    from cli.state import Deployment
+
+    return before and Deployment(tuple(one for one in before.resources if one.type.endswith(":Identity")))
 
 
 def _libvirt_uri(paths: StackPaths) -> str | None:

@@ -7,7 +7,7 @@ The provider's ids are libvirt's own: the UUID, and for a volume its key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -69,32 +69,34 @@ class _Lister(Protocol):
     def listAllStoragePools(self, flags: int = 0) -> list[_Pool]: ...  # noqa: N802
 
 
-def find(connection: Connection, known: frozenset[str], paths: StackPaths, *, private: bool) -> list[Leftover]:
-    """What the hypervisor has of ours beyond the ids `known`, in the order in which it must be removed.
+def find(connection: Connection, states: Sequence[Deployment], paths: StackPaths, *, private: bool) -> list[Leftover]:
+    """What the hypervisor has of ours that none of `states` knows, in the order in which it must be removed.
 
-    `private`: the hypervisor is this stack's own, so all that it has is ours. Otherwise only things that
-    lie in the stack's directory (pool, volumes, machines by their console file) are, and networks that
-    go with them by lab id; those of other checkouts are listed with `ours` false.
+    `private`: the hypervisor is this stack's own, so all that it has is ours. Otherwise what carries a lab id
+    that a state knows is, and what goes with a machine whose console file lies in the stack's directory; the
+    rest may belong to another checkout, and is listed with `ours` false.
     """
     lister = cast("_Lister", connection)
-    pools = [(pool, pool.XMLDesc()) for pool in lister.listAllStoragePools()]
+    known = {resource.id for deployment in states for resource in deployment.resources}
     domains = [(domain, domain.XMLDesc()) for domain in lister.listAllDomains()]
+    pools = [(pool, pool.XMLDesc()) for pool in lister.listAllStoragePools()]
     here = str(paths.dir)
     lab_ids = {_lab_id(thing.name()) for thing, xml in [*pools, *domains] if here in xml}
+    lab_ids |= {lab_id for deployment in states for lab_id in deployment.ids("Identity")}
 
-    def ours(name: str, xml: str = "") -> bool:
-        return private or here in xml or (name.startswith(PREFIX) and _lab_id(name) in lab_ids)
+    def ours(thing: _Thing) -> bool:
+        return private or (thing.name().startswith(PREFIX) and _lab_id(thing.name()) in lab_ids)
 
     def wanted(thing: _Thing) -> bool:
         return thing.UUIDString() not in known and (private or thing.name().startswith(PREFIX))
 
-    found = [_domain(domain, ours=ours(domain.name(), xml)) for domain, xml in domains if wanted(domain)]
-    found += [_plain("network", net, ours=ours(net.name())) for net in lister.listAllNetworks() if wanted(net)]
-    for pool, xml in pools:
-        if private or here in xml:
+    found = [_domain(domain, ours=ours(domain)) for domain, _ in domains if wanted(domain)]
+    found += [_plain("network", network, ours=ours(network)) for network in lister.listAllNetworks() if wanted(network)]
+    for pool, _ in pools:
+        if ours(pool):
             found += _volumes(pool, known)
         if wanted(pool):
-            found.append(_plain("pool", pool, ours=ours(pool.name(), xml)))
+            found.append(_plain("pool", pool, ours=ours(pool)))
     return found
 
 
@@ -102,16 +104,15 @@ def remove_unknown(paths: StackPaths, uri: str, deployment: Deployment | None, *
     """Remove what is surely ours and in no state; how many things that were."""
     from machine.libvirt_api import connect
 
-    known = frozenset(resource.id for resource in deployment.resources) if deployment else frozenset()
     with connect(uri) as connection:
-        left = [one for one in find(connection, known, paths, private=private) if one.ours]
+        left = [one for one in find(connection, [deployment] if deployment else [], paths, private=private) if one.ours]
         for one in left:
             say(f"Removing what no state knows: {one.label}.")
             one.remove()
     return len(left)
 
 
-def _volumes(pool: _Pool, known: frozenset[str]) -> Iterator[Leftover]:
+def _volumes(pool: _Pool, known: Set[str]) -> Iterator[Leftover]:
     if not pool.isActive():
         return
     pool.refresh()

@@ -8,8 +8,10 @@ import typer
 
 from machine.paths import DEFAULT_STACK
 
-StackOption = Annotated[str, typer.Option("--stack", metavar="NAME", help="Which lab of this checkout.")]
-"""`stack: StackOption = DEFAULT_STACK` gives a command its `--stack NAME`."""
+StackOption = Annotated[
+    str, typer.Option("--stack", metavar="NAME", envvar="ETCD_LAB_STACK", help="Which lab of this checkout.")
+]
+"""`stack: StackOption = DEFAULT_STACK` gives a command its `--stack NAME`; chaos/ knows the variable too."""
 
 NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="Name of a node, such as etcd1.")]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from cli.state import Deployment
     from machine.paths import StackPaths
 
 
@@ -79,8 +80,7 @@ def _of_stack(paths: StackPaths) -> Iterator[Found]:
         yield Found(paths.stack, f"hypervisor {hypervisor.id}", where, ours=True, remove=hypervisor.stop)
         return
     if hypervisor.state() == "running":
-        known = frozenset(resource.id for resource in deployment.resources)
-        yield from _listed(paths, hypervisor.uri, known, private=True)
+        yield from _listed(paths, hypervisor.uri, [deployment], private=True)
 
 
 def _of_system(paths: StackPaths) -> Iterator[Found]:
@@ -91,22 +91,20 @@ def _of_system(paths: StackPaths) -> Iterator[Found]:
     from machine.paths import StackPaths
 
     backend = Engine(paths).backend
-    known: set[str] = set()
-    for name in stacks(backend, PROJECT) if backend else [paths.stack]:
-        deployment = Engine(StackPaths(paths.checkout, name)).deployment()
-        known |= {resource.id for resource in deployment.resources} if deployment else set()
+    names = stacks(backend, PROJECT) if backend else [paths.stack]
+    states = [Engine(StackPaths(paths.checkout, name)).deployment() for name in names]
     try:
-        yield from _listed(paths, "qemu:///system", frozenset(known), private=False)
+        yield from _listed(paths, "qemu:///system", [one for one in states if one], private=False)
     except LabError:
         return  # no libvirt there, so nothing is left in it
 
 
-def _listed(paths: StackPaths, uri: str, known: frozenset[str], *, private: bool) -> Iterator[Found]:
+def _listed(paths: StackPaths, uri: str, states: Sequence[Deployment], *, private: bool) -> Iterator[Found]:
     from cli.leftovers import find
     from machine.libvirt_api import connect
 
     with connect(uri) as connection:
-        for one in find(connection, known, paths, private=private):
+        for one in find(connection, states, paths, private=private):
             yield Found(paths.stack, one.label, uri, one.ours, one.remove)
 
 

@@ -1,0 +1,82 @@
+"""Running a program in the foreground: its status, and signals passed on once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import foreground
+from machine.errors import ToolError
+from machine.waiting import Pending, wait_until
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from cli import foreground
+try:
+    sys.exit(foreground.run(sys.argv[1:], env=os.environ, cwd=Path.cwd()))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+# Says that it is ready, notes each SIGINT, ends in good order after the first.
+PATIENT = """
+import signal, sys, time
+from pathlib import Path
+notes = Path(sys.argv[1])
+def handle(number, frame):
+    notes.write_text(notes.read_text() + "interrupted\\n")
+    sys.exit(0)
+notes.write_text("")
+signal.signal(signal.SIGINT, handle)
+notes.write_text("ready\\n")
+while True:
+    time.sleep(60)
+"""
+
+
+def wait_for(path: Path, text: str) -> None:
+    def probe() -> None:
+        if not path.exists() or text not in path.read_text():
+            raise Pending(path.read_text() if path.exists() else "no file")
+
+    wait_until(probe, f"{text} in {path}", seconds=20, every=0.02)
+
+
+@pytest.mark.parametrize(("code", "status"), [("0", 0), ("3", 3)])
+def test_the_status_is_the_programs_own(tmp_path: Path, code: str, status: int) -> None:
+    assert foreground.run(["sh", "-c", f"exit {code}"], env=os.environ, cwd=tmp_path) == status
+
+
+def test_death_by_signal_is_128_and_its_number(tmp_path: Path) -> None:
+    assert foreground.run(["sh", "-c", "kill -KILL $$"], env=os.environ, cwd=tmp_path) == 128 + signal.SIGKILL
+
+
+def test_a_missing_program_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"\./lab setup"):
+        foreground.run(["no-such-program-here"], env=os.environ, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_for_us_reaches_the_program_as_one_interrupt(tmp_path: Path, number: signal.Signals) -> None:
+    notes = tmp_path / "notes"
+    words = [sys.executable, "-c", DRIVER, sys.executable, "-c", PATIENT, str(notes)]
+    with subprocess.Popen(words, start_new_session=True) as driver:
+        wait_for(notes, "ready")
+        driver.send_signal(number)
+        assert driver.wait(timeout=20) == 130
+    assert notes.read_text() == "ready\ninterrupted\n"
+
+
+def test_when_we_are_killed_the_program_is_interrupted(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    words = [sys.executable, "-c", DRIVER, sys.executable, "-c", PATIENT, str(notes)]
+    with subprocess.Popen(words, start_new_session=True) as driver:
+        wait_for(notes, "ready")
+        driver.kill()
+    wait_for(notes, "interrupted")

@@ -1,0 +1,14 @@
+"""What all tests share: no secrets of the user in the environment, and quiet, repeatable hypothesis."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A failed assertion may print the environment; a test that needs a passphrase makes its own.
+for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN"):
+    os.environ.pop(name, None)
+
+settings.register_profile("lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lab")
