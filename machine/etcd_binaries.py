@@ -200,7 +200,7 @@ def _require(go: golang.Go, module: Path, version: str, say: Say) -> None:
 def _from_debian(home: Path, version: str, say: Say) -> None:
     """Unpack Debian's etcd-server and etcd-client, when they are of that version; apt verifies them."""
     offered = run(["apt-cache", "madison", "etcd-server"], check=False).stdout
-    if not re.search(rf"\|\s*{re.escape(version)}\+", offered):
+    if not re.search(rf"\|\s*{re.escape(version)}[-+]", offered):
         have = sorted(set(re.findall(r"\|\s*(\d+\.\d+\.\d+)", offered)))
         raise SettingsError(
             f"{KEY} = {version!r} cannot be had here",
