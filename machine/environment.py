@@ -86,6 +86,11 @@ def passphrase_file(checkout: Path = CHECKOUT) -> Path:
     return checkout / ".lab" / "passphrase"
 
 
+def has_stacks(checkout: Path = CHECKOUT) -> bool:
+    """Whether this checkout's own state holds a stack."""
+    return any((checkout / ".lab" / "state" / ".pulumi" / "stacks").rglob("*.json"))
+
+
 def ensure_passphrase(checkout: Path = CHECKOUT) -> Path:
     """The passphrase file, made with 256 random bits when there is none.
 
@@ -96,7 +101,7 @@ def ensure_passphrase(checkout: Path = CHECKOUT) -> Path:
         if path.exists():
             path.chmod(0o600)
             return path
-        if any((checkout / ".lab" / "state" / ".pulumi" / "stacks").rglob("*.json")):
+        if has_stacks(checkout):
             raise RequirementError(
                 "The passphrase is gone, and the stacks' secrets cannot be read without it",
                 where=str(path),
