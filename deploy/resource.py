@@ -27,7 +27,7 @@ from pulumi.dynamic import (
     ResourceProvider,
     UpdateResult,
 )
-from pulumi.runtime import rpc
+from pulumi.output import Unknown
 from pydantic import ValidationError
 
 from deploy.pki import Pki, new_id
@@ -60,19 +60,14 @@ class EtcdClusterProvider(ResourceProvider):
 
     def check(self, _olds: Props, news: Props) -> CheckResult:
         """Refuse a change of membership; render what should be on each node."""
-        failures: list[CheckFailure] = []
-        inputs = dict(news)
+        before, after = _node_names(_olds), _node_names(news)
+        if before and after and before != after:
+            text = _SAME_SIZE.format(old=", ".join(before), new=", ".join(after))
+            return CheckResult(news, [CheckFailure("manifest", text)])
         known = _known(news)
-        if known is not None:
-            manifest, pki, label = known
-            before = _node_names(_olds)
-            if before and before != manifest.node_names:
-                text = _SAME_SIZE.format(old=", ".join(before), new=", ".join(manifest.node_names))
-                failures.append(CheckFailure("manifest", text))
-            else:
-                plans = render(manifest, pki, label)
-                inputs["desired"] = {name: plan.state for name, plan in plans.items()}
-        return CheckResult(inputs, failures)
+        if known is None:
+            return CheckResult(news, [])
+        return CheckResult({**news, "desired": {name: plan.state for name, plan in render(*known).items()}}, [])
 
     def diff(self, _id: str, olds: Props, news: Props) -> DiffResult:
         """Whether anything is not as it was found last; says what, on standard error."""
@@ -155,7 +150,7 @@ def _has_unknown(value: object) -> bool:
         return any(map(_has_unknown, value.values()))
     if isinstance(value, list | tuple):
         return any(map(_has_unknown, value))
-    return value is None or value == rpc.UNKNOWN
+    return value is None or isinstance(value, Unknown)
 
 
 def _node_names(props: Props) -> tuple[str, ...]:

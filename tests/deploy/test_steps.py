@@ -1,0 +1,150 @@
+"""From what is seen to what is done: data cases for the fact, and the rules of restarting."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from deploy.plan import NodePlan, PkiBundle, render
+from deploy.steps import Observed, Steps, look_command, parse_look, steps_for
+from infra.manifest import Manifest
+
+SHA256 = {"etcd": "a" * 64, "etcdctl": "b" * 64, "etcdutl": "c" * 64}
+
+RUNNING_NODE = f"""\
+{"1" * 64}  /etc/etcd/etcd.yaml
+{"a" * 64}  /usr/local/bin/etcd
+generation=deadbeef
+Id=etcd-data.service
+ActiveState=active
+UnitFileState=enabled
+NeedDaemonReload=no
+
+Id=etcd.service
+ActiveState=activating
+UnitFileState=disabled
+NeedDaemonReload=yes
+"""
+
+FRESH_NODE = """\
+generation=
+ActiveState=inactive
+Id=etcd-data.service
+UnitFileState=
+NeedDaemonReload=no
+
+ActiveState=inactive
+Id=etcd.service
+UnitFileState=
+NeedDaemonReload=no
+"""
+
+
+@pytest.mark.parametrize("swallow_empty_lines", [False, True])
+def test_output_of_a_node_that_runs(swallow_empty_lines: bool) -> None:
+    lines = [line for line in RUNNING_NODE.splitlines() if line or not swallow_empty_lines]
+    seen = parse_look(lines)
+    assert seen.digests == {"/etc/etcd/etcd.yaml": "1" * 64, "/usr/local/bin/etcd": "a" * 64}
+    assert seen.active == {"etcd-data.service": "active", "etcd.service": "activating"}
+    assert seen.enabled == {"etcd-data.service": "enabled", "etcd.service": "disabled"}
+    assert seen.generation == "deadbeef"
+    assert seen.reload
+
+
+@pytest.mark.parametrize("swallow_empty_lines", [False, True])
+def test_output_of_a_fresh_node(swallow_empty_lines: bool) -> None:
+    lines = [line for line in FRESH_NODE.splitlines() if line or not swallow_empty_lines]
+    seen = parse_look(lines)
+    assert seen.digests == {}
+    assert seen.active == {"etcd-data.service": "inactive", "etcd.service": "inactive"}
+    assert seen.generation == ""
+    assert not seen.reload
+
+
+def test_one_command_asks_for_all() -> None:
+    command = look_command(["/a", "/b"])
+    for word in ("sha256sum /a /b", "/run/etcd.generation", "systemctl show", "etcd.service", "etcd-data.service"):
+        assert word in command
+
+
+@pytest.fixture
+def plan(manifest: Manifest, pki: PkiBundle) -> NodePlan:
+    return render(manifest, pki)["etcd1"]
+
+
+@pytest.fixture
+def settled(plan: NodePlan) -> Observed:
+    """The node as the plan wants it."""
+    units = ("etcd-data.service", "etcd.service")
+    return Observed(
+        digests={file.path: file.digest for file in plan.files}
+        | {f"/usr/local/bin/{name}": digest for name, digest in SHA256.items()},
+        active=dict.fromkeys(units, "active"),
+        enabled=dict.fromkeys(units, "enabled"),
+        generation=plan.generation,
+    )
+
+
+def test_nothing_to_do_where_all_is_as_it_should_be(plan: NodePlan, settled: Observed) -> None:
+    assert steps_for(plan, settled, SHA256) == Steps()
+    assert settled.state(plan, SHA256) == plan.state
+
+
+def test_a_fresh_node_gets_everything_and_no_turn_in_the_roll(plan: NodePlan) -> None:
+    steps = steps_for(plan, Observed(), SHA256)
+    assert {file.path for file in steps.files} == {file.path for file in plan.files}
+    assert steps.binaries == ("etcd", "etcdctl", "etcdutl")
+    assert (steps.enable, steps.reload, bool(steps.start), steps.roll) == (True, True, True, False)
+
+
+def edited(settled: Observed, path: str) -> Observed:
+    return dataclasses.replace(settled, digests={**settled.digests, path: "0" * 64})
+
+
+@pytest.mark.parametrize(
+    ("path", "roll"),
+    [
+        ("/etc/etcd/etcd.yaml", True),
+        ("/etc/etcd/pki/peer.key", True),
+        ("/etc/systemd/system/etcd.service", True),
+        ("/usr/local/bin/etcd", True),
+        ("/usr/local/bin/etcdctl", False),
+        ("/etc/etcd/pki/client.crt", False),
+        ("/etc/hosts", False),
+        ("/usr/local/lib/etcd-lab/etcd-data", False),
+    ],
+)
+def test_only_what_etcd_reads_at_its_start_restarts_it(
+    plan: NodePlan, settled: Observed, path: str, roll: bool
+) -> None:
+    steps = steps_for(plan, edited(settled, path), SHA256)
+    assert steps.roll is roll
+    assert steps.start == ""
+    assert [file.path for file in steps.files] + [f"/usr/local/bin/{name}" for name in steps.binaries] == [path]
+    assert edited(settled, path).state(plan, SHA256)[path] == "0" * 64
+
+
+def test_died_between_new_files_and_restart(plan: NodePlan, settled: Observed) -> None:
+    steps = steps_for(plan, dataclasses.replace(settled, generation=""), SHA256)
+    assert steps == Steps(roll=True)
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
+def test_a_stopped_etcd_is_started_at_once(plan: NodePlan, settled: Observed, state: str) -> None:
+    seen = dataclasses.replace(settled, active={**settled.active, "etcd.service": state})
+    assert steps_for(plan, seen, SHA256) == Steps(start="start")
+    assert seen.state(plan, SHA256)["etcd.service"] == f"{state}, enabled"
+
+
+def test_an_etcd_that_cannot_start_with_old_files_is_restarted_with_the_new(plan: NodePlan, settled: Observed) -> None:
+    seen = dataclasses.replace(
+        edited(settled, "/etc/etcd/etcd.yaml"), active={**settled.active, "etcd.service": "activating"}
+    )
+    steps = steps_for(plan, seen, SHA256)
+    assert (steps.start, steps.roll) == ("restart", False)
+
+
+def test_a_unit_that_would_not_start_at_boot_is_enabled(plan: NodePlan, settled: Observed) -> None:
+    seen = dataclasses.replace(settled, enabled={**settled.enabled, "etcd.service": "disabled"})
+    assert steps_for(plan, seen, SHA256) == Steps(enable=True)
