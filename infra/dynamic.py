@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pulumi.dynamic import ConfigureRequest, DiffResult, ResourceProvider
-from pulumi.runtime import rpc
+from pulumi.output import Unknown
 
 from machine import plugin_errors
 
@@ -53,7 +53,7 @@ def differs(old: object, new: object) -> bool:
         )
     if isinstance(new, list | tuple):
         return not isinstance(old, list | tuple) or len(old) != len(new) or any(map(differs, old, new))
-    return new == rpc.UNKNOWN or old != new
+    return isinstance(new, Unknown) or old != new
 
 
 def text(props: Props, key: str) -> str:

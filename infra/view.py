@@ -106,9 +106,7 @@ def parse(text: str, addresses: Mapping[str, str]) -> tuple[MemberHealth, ...]:
     missing = [name for address, name in addresses.items() if address not in health or address not in reached]
     if missing:
         raise ValueError(f"no word on {', '.join(missing)}")
-    return tuple(
-        _member(name, reached[address], health[address]) for address, name in addresses.items()
-    )
+    return tuple(_member(name, reached[address], health[address]) for address, name in addresses.items())
 
 
 def _member(node: str, reached: bool, item: Mapping[str, object]) -> MemberHealth:
