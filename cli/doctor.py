@@ -9,10 +9,7 @@ import typer
 from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
-    from infra.settings import LabSettings
-    from machine.checks import Plan
     from machine.doctor import Finding
-    from machine.paths import StackPaths
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +23,7 @@ def register(app: typer.Typer) -> None:
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Look at everything the lab requires of this machine; exit 1 when it cannot be built."""
-        from cli.preflight import settings_of
+        from cli.preflight import plan_of, settings_of
         from machine.doctor import examine, healthy
         from machine.log import say
         from machine.paths import stack_paths
@@ -40,30 +37,6 @@ def register(app: typer.Typer) -> None:
         else:
             _show(findings)
         raise typer.Exit(0 if healthy(findings) else 1)
-
-
-def plan_of(settings: LabSettings, paths: StackPaths) -> Plan:
-    """What the machine is to carry, from the stack's settings and its lab as built."""
-    from infra.manifest import load
-    from machine.checks import Plan
-    from machine.errors import NotBuiltError
-
-    try:
-        lab_id: str | None = load(paths).lab_id
-    except NotBuiltError:
-        lab_id = None
-    return Plan(
-        paths=paths,
-        nodes=settings.nodes,
-        memory_mib=settings.memory,
-        subnet=settings.subnet,
-        kind=settings.kind,
-        uri=settings.system_uri,
-        etcd_version=settings.etcd_version,
-        image=settings.image,
-        image_sha256=settings.image_sha256,
-        lab_id=lab_id,
-    )
 
 
 def _show(findings: list[Finding]) -> None:
