@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Self
@@ -13,12 +14,31 @@ from infra.access import shell_for
 from infra.cluster import Cluster
 from infra.manifest import Manifest
 from machine import libvirt_api
-from machine.errors import LabError
+from machine.errors import LabError, UsageError
 from machine.paths import StackPaths
+from machine.process import Completed, exclusive
 from machine.ssh import Shell
 
 RENEW_EVERY = 8.0
 """Seconds between two renewals of the leases of cuts; chaos.faults.network.RENEWED_LEASE is three of them and more."""
+
+
+@contextlib.contextmanager
+def alone(paths: StackPaths, what: str) -> Iterator[None]:
+    """Be the only one that breaks this lab; raises UsageError, saying so, when another run does.
+
+    `what` is what the caller wants to do. The kernel frees the lock when its holder dies.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(paths.faults / "run.lock", blocking=False))
+        except BlockingIOError:
+            raise UsageError(
+                f"Another run plays on the lab {paths.stack!r} now, so this one may not {what}",
+                where=str(paths.faults / "run.lock"),
+                next="Wait for its end, or end it; ./lab heal mends what it leaves.",
+            ) from None
+        yield
 
 
 class Lab:
@@ -73,6 +93,11 @@ class Lab:
         shell = self._shells.pop(node, None) or shell_for(self.manifest, self.paths, node)
         with contextlib.suppress(LabError):
             shell.close()
+
+    def etcdctl(self, node: str, *words: str, seconds: float = 30.0) -> Completed:
+        """Run etcdctl on a node with the node's own environment file, as users do; never raises for its status."""
+        script = f"set -a; . /etc/etcd/etcdctl.env; exec etcdctl {shlex.join(words)}"
+        return self.shell(node).run(script, seconds=seconds, check=False)
 
     # -- the cluster ----------------------------------------------------------------------------------------
 

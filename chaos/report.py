@@ -69,7 +69,7 @@ class Scenario(BaseModel):
             return "fail"
         if not self.steps or "inconclusive" in verdicts or any(not fault.proved_ns for fault in self.faults):
             return "inconclusive"
-        return "skipped" if verdicts == {"skipped"} else "pass"
+        return "skipped" if "skipped" in verdicts else "pass"
 
 
 class Report(BaseModel):
@@ -151,6 +151,11 @@ class ScenarioRecorder:
         self.scenario = scenario
         recorder.add_scenario(scenario)
 
+    @property
+    def artefacts_dir(self) -> Path:
+        """Where evidence of this scenario goes."""
+        return self._recorder.dir / "artefacts" / self.scenario.id
+
     @contextmanager
     def step(self, title: str, expected: str) -> Iterator[StepRun]:
         """A step: passes when the block does, fails with what the block raised, inconclusive by InconclusiveError."""
@@ -194,11 +199,11 @@ class ScenarioRecorder:
         entry.proof += [f"healed: {proof}" for proof in result.proof]
         self._recorder.write()
 
-    def finish(self, seconds: float, *, interrupted: bool = False) -> Verdict:
-        """Judge the scenario and write it."""
+    def finish(self, seconds: float, *, failed: bool = False) -> Verdict:
+        """Judge the scenario and write it. `failed`: its test did not end well, whatever the steps say."""
         self.scenario.seconds = round(seconds, 2)
         verdict = self.scenario.judge()
-        self.scenario.verdict = "inconclusive" if interrupted and verdict == "pass" else verdict
+        self.scenario.verdict = "fail" if failed and verdict == "pass" else verdict
         self._recorder.write()
         return self.scenario.verdict
 

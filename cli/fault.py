@@ -60,7 +60,7 @@ def lines(result: Result) -> list[str]:
     change = (result.applied_ns - result.started_ns) / 1e9
     proof = (result.ended_ns - result.applied_ns) / 1e9
     return [
-        f"{result.name} on {describe(result.groups)} at {result.place}: made in {change:.2f} s, looked at in {proof:.2f} s",
+        f"{result.name} on {describe(result.groups)} at {result.place}: made in {change:.2f} s, proof {proof:.2f} s",
         *(f"  {item}" for item in result.proof),
         f"{'Proved' if result.proved else 'Not proved'}. ./lab heal lifts it.",
     ]

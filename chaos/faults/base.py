@@ -99,6 +99,8 @@ class Fault(ABC):
     family: ClassVar[str]
     summary: ClassVar[str]
     params_allowed: ClassVar[frozenset[str]] = frozenset()
+    params_by_hand: ClassVar[Mapping[str, Param]] = {}
+    """Parameters when it is injected by a command that does not stay to look after it."""
 
     groups: Groups
     words: tuple[str, ...] = ()
@@ -207,6 +209,6 @@ class Fault(ABC):
         """What must be seen before, so that the proof afterwards means something."""
         return ()
 
-    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002, FBT001
+    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
         """How long the proof may take to show."""
         return 15.0

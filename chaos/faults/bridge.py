@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Any
 
 from infra.manifest import Manifest
 from machine.process import run
@@ -98,7 +99,8 @@ def render_cut(table: str, name: str, pairs: Iterable[tuple[str, str, str]], lea
         _elements(where, pairs, lease),
     ]
     lines += [
-        f'add rule {where} ip saddr {source} ip daddr {target} ip saddr . ip daddr @{name} counter drop comment "{text}"'
+        f"add rule {where} ip saddr {source} ip daddr {target} "
+        f'ip saddr . ip daddr @{name} counter drop comment "{text}"'
         for text, source, target in pairs
     ]
     return "\n".join(lines) + "\n"
@@ -121,7 +123,7 @@ def _elements(where: str, pairs: list[tuple[str, str, str]], lease: int) -> str:
     return f"add element {where} {{ {inside} }}"
 
 
-def parse_table(listed: Mapping[str, list[Mapping[str, dict]]], names: Mapping[str, str]) -> dict[str, CutState]:
+def parse_table(listed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, CutState]:
     """Cuts in what `nft -j list table` gives; `names` maps addresses to nodes."""
     pairs: dict[str, set[Pair]] = {}
     dropped: dict[str, dict[Pair, int]] = {}

@@ -1,4 +1,4 @@
-"""Renewing leases of faults while their owner lives: when this process dies, nobody renews, and the kernel lifts them."""
+"""Renewing leases of faults while their owner lives; when it dies, nobody renews, and the kernel lifts them."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
@@ -35,6 +36,7 @@ class Partition(Fault):
     family: ClassVar[str] = "network"
     summary: ClassVar[str] = "cut groups of nodes off from each other (one group: from the rest)"
     params_allowed: ClassVar[frozenset[str]] = frozenset({"lease"})
+    params_by_hand: ClassVar[Mapping[str, Param]] = {"lease": HAND_LEASE}
 
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
@@ -121,8 +123,12 @@ class Partition(Fault):
         alive = lab.running()
         cut = set(self.pairs) if in_force else set[Pair]()
         # pairs that another cut holds are that one's to prove
-        others = {pair for name, state in Bridge.of(lab.manifest).cuts().items() if name != self.cut_name
-                  for pair in state.pairs}
+        others = {
+            pair
+            for name, state in Bridge.of(lab.manifest).cuts().items()
+            if name != self.cut_name
+            for pair in state.pairs
+        }
         wanted = [pair for pair in permutations(alive, 2) if pair not in others]
         proof = []
         for (source, target), reach in tcp_matrix(lab, wanted, PEER_PORT).items():
@@ -132,11 +138,6 @@ class Partition(Fault):
             )
         return proof
 
-    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002, FBT001
+    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
         """Probes take a second or two; the rest is for a slow machine."""
         return 20.0
-
-
-def by_hand(params: dict[str, Param]) -> dict[str, Param]:
-    """Parameters for a partition that no living process renews."""
-    return {"lease": HAND_LEASE, **params}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SSH_PORT = 22
 
 PEERS_SEE_SECONDS = 20.0
-"""A peer's stream reader gives up after 5 s without a byte (E rafthttp/http.go, ConnReadTimeout); the rest is for TCG."""
+"""A peer's stream reader gives up after 5 s without a byte (E rafthttp, ConnReadTimeout); the rest is for TCG."""
 
 BOOT_SECONDS = 240.0
 """A boot takes 35-60 s under TCG, three at once."""
@@ -60,12 +60,13 @@ class PowerOff(Fault):
             Proof(f"domain of {node}", "libvirt", wanted, states[node], states[node] == wanted) for node in self.nodes
         ]
         with ThreadPoolExecutor(len(self.nodes)) as pool:
-            proof += [item for items in pool.map(lambda node: self._ports(lab, node, in_force), self.nodes)
-                      for item in items]
+            proof += [
+                item for items in pool.map(lambda node: self._ports(lab, node, in_force), self.nodes) for item in items
+            ]
         return proof + (self._peers(lab, states) if in_force else [])
 
     @staticmethod
-    def _ports(lab: Lab, node: str, in_force: bool) -> list[Proof]:  # noqa: FBT001
+    def _ports(lab: Lab, node: str, in_force: bool) -> list[Proof]:
         address = lab.manifest.node(node).address
         ports = {"ssh": SSH_PORT, "client port": CLIENT_PORT} if in_force else {"ssh": SSH_PORT}
         proof = []
@@ -90,6 +91,6 @@ class PowerOff(Fault):
             proof.append(Proof(f"peers of {node}", node, expected, seen, not gone))
         return proof
 
-    def proof_seconds(self, in_force: bool) -> float:  # noqa: FBT001
+    def proof_seconds(self, in_force: bool) -> float:
         """Until the peers notice, or until the machines have booted."""
         return PEERS_SEE_SECONDS if in_force else BOOT_SECONDS

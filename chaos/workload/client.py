@@ -61,7 +61,8 @@ class _Child:
             start_new_session=True,  # Ctrl-C is for the parent; the pipe's end ends the child
         )
         self._errors: list[str] = []
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._drainer.start()
         self.read()  # "ready"
 
     def _drain(self) -> None:
@@ -85,6 +86,7 @@ class _Child:
 
     def _died(self) -> LabError:
         self.close()
+        self._drainer.join(1)
         said = tail("".join(self._errors), 5)
         return LabError(f"The recording client ended: {said or 'it said nothing'}", where="chaos.workload.client_child")
 
@@ -195,7 +197,7 @@ class Writer:
         return {op.key: op for op in self.ops if op.ok}
 
     def stop(self) -> list[Op]:
-        """Let the operation under way end, end the process, and give every operation. Raises LabError if it had died."""
+        """Let the operation under way end, then the process; gives every operation. Raises LabError if it had died."""
         if self._thread.is_alive():
             self._child.say({"op": "stop"})
             self._thread.join(self.deadline + 10)

@@ -20,8 +20,8 @@ from typing import Any
 
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
 
-import etcd3.etcdrpc as rpc  # noqa: E402
-import grpc  # noqa: E402
+import etcd3.etcdrpc as rpc
+import grpc
 
 CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),
@@ -40,8 +40,8 @@ def channel(address: str, ca: str, certificate: str, key: str) -> grpc.Channel:
     """Mutual TLS to one member; without certificates in the clear (tests on loopback)."""
     if not ca:
         return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-    read = lambda name: Path(name).read_bytes()  # noqa: E731
-    credentials = grpc.ssl_channel_credentials(read(ca), read(key), read(certificate))
+    files = [Path(name).read_bytes() for name in (ca, key, certificate)]
+    credentials = grpc.ssl_channel_credentials(*files)
     return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
 
@@ -60,7 +60,9 @@ class Session:
             answer = call(message, timeout=request["deadline"])
         except grpc.RpcError as error:
             return line | {
-                "return_ns": time.monotonic_ns(), "code": error.code().name, "error": error.details(),
+                "return_ns": time.monotonic_ns(),
+                "code": error.code().name,
+                "error": error.details(),
             }
         return line | {"return_ns": time.monotonic_ns(), "code": "OK"} | self._answer(request, answer)
 

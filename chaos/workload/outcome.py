@@ -67,6 +67,10 @@ class Op:
     values: tuple[tuple[str, str, int], ...]
     code: str
     error: str
+    succeeded: bool | None = None
+    """Of a cas: whether the key held what was expected."""
+    deleted: int | None = None
+    """Of a delete: how many keys there were."""
 
     @property
     def ok(self) -> bool:
@@ -85,7 +89,7 @@ class Op:
         return f"{said} at revision {self.revision} in {self.seconds * 1000:.0f} ms"
 
     def as_history(self) -> dict[str, object]:
-        """One line of the history (contract in the README of histories); `return_ns` is null when unknown."""
+        """One line of the history (see the history contract in the design); `return_ns` is null when unknown."""
         line: dict[str, object] = {
             "process": self.process,
             "op": self.op,
@@ -98,6 +102,8 @@ class Op:
             "mod_revision": self.mod_revision,
             "member": self.member,
         }
+        line |= {} if self.succeeded is None else {"succeeded": self.succeeded}
+        line |= {} if self.deleted is None else {"deleted": self.deleted}
         return line | ({"error": f"{self.code}: {self.error}"} if self.error else {})
 
 
@@ -120,6 +126,8 @@ def parse_op(process: int, member: str, line: Mapping[str, object]) -> Op:
         values=tuple((str(key), str(value), int(revision)) for key, value, revision in values),
         code=code,
         error=error,
+        succeeded=None if "succeeded" not in line else bool(line["succeeded"]),
+        deleted=_number(line.get("deleted")),
     )
 
 

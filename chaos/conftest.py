@@ -1,0 +1,127 @@
+"""`pytest chaos/`: the lab from its manifest, one run at a time, every scenario recorded, mended and judged."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from chaos import artefacts
+from chaos.heal import heal_lab, leftovers
+from chaos.lab import Lab, alone
+from chaos.play import Declared, Play
+from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
+from infra.manifest import load
+from machine.errors import LabError
+from machine.log import say
+from machine.paths import DEFAULT_STACK, stack_paths
+
+STACK_VARIABLE = "ETCD_LAB_STACK"
+
+SEED_IDS = tuple(f"S{number}" for number in range(3, 12))
+FAMILIES = ("power", "network", "access", "status")
+
+STEADY_SECONDS = 60.0
+"""How long the cluster may take to be healthy before a scenario starts; it was left healthy by the one before."""
+
+HEALTHY_SECONDS = 180.0
+
+_RECORDER = pytest.StashKey[Recorder]()
+_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--stack NAME`."""
+    parser.addoption("--stack", default=None, metavar="NAME", help="which lab of this checkout (default: lab)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks: one per scenario id and family."""
+    for name in SEED_IDS:
+        config.addinivalue_line("markers", f"{name}: the scenario {name} of the source article")
+    for name in FAMILIES:
+        config.addinivalue_line("markers", f"{name}: scenarios about {name}")
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab of `--stack`, opened; old faults are healed first. Ends the run with status 2 when there is none."""
+    stack = request.config.getoption("--stack") or os.environ.get(STACK_VARIABLE) or DEFAULT_STACK
+    with ExitStack() as held:
+        try:
+            paths = stack_paths(stack)
+            manifest = load(paths)
+            held.enter_context(alone(paths, "play scenarios"))
+        except LabError as error:
+            pytest.exit(str(error), returncode=2)
+        opened = held.enter_context(Lab(manifest, paths))
+        request.config.stash[_RECORDER] = recorder = Recorder.begin()
+        recorder.set_lab(manifest)
+        say(f"\nReport: {recorder.dir / 'report.json'}")
+        if old := leftovers(paths):
+            say(f"Faults of an earlier run are still on record ({'; '.join(old)}): healing first.")
+            heal_lab(opened)
+        yield opened
+
+
+@pytest.fixture
+def scenario(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Play]:
+    """One scenario: healthy before, recorded, healed and healthy after, whatever happens between."""
+    declared: Declared = request.param
+    run = request.config.stash[_RECORDER]
+    recorder = ScenarioRecorder(run, Scenario(id=declared.id, title=declared.title))
+    play = Play(lab, recorder)
+    started = time.monotonic()
+    failed = True
+    try:
+        with play.step("steady state before", "every member is healthy"):
+            lab.cluster.wait_healthy(STEADY_SECONDS)
+        yield play
+        failed = request.node.stash.get(_FAILED, True)
+    finally:
+        try:
+            _mend(play, failed=failed)
+        finally:
+            recorder.finish(time.monotonic() - started, failed=failed)
+
+
+def _mend(play: Play, *, failed: bool) -> None:
+    """Keep the evidence, heal what is in force, and leave the cluster healthy."""
+    if failed:
+        artefacts.collect(play.lab, play.recorder.artefacts_dir)
+    trouble: LabError | None = None
+    try:
+        play.heal_all()
+    except LabError as error:
+        trouble = error
+    with play.step("healed and healthy after", "every member is healthy"):
+        if trouble is not None or leftovers(play.lab.paths):
+            heal_lab(play.lab)
+        play.lab.cluster.wait_healthy(HEALTHY_SECONDS)
+    if trouble is not None:
+        raise trouble
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:  # noqa: ANN401, ARG001
+    """Tell the fixture how the test itself went."""
+    report = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Never end with 0 when a scenario is inconclusive; 3 when nothing worse happened."""
+    recorder = session.config.stash.get(_RECORDER, None)
+    if recorder is None:
+        return
+    verdict = recorder.report.judge()
+    say(f"\nVerdict: {verdict}. Report: {recorder.dir / 'report.json'}")
+    played = session.testscollected and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if played and verdict == "inconclusive":
+        session.exitstatus = EXIT_CODES[verdict]

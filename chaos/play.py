@@ -1,0 +1,150 @@
+"""What a scenario holds in its hands: steps, faults, figures. The fixture `scenario` gives one to each test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from chaos.faults.base import Fault, Param, Result
+from chaos.faults.registry import kind
+from chaos.lab import Lab
+from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
+from machine.errors import InconclusiveError, LabError
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+SCENARIO_SECONDS = 420
+"""Limit of one scenario with its mending: two cold starts of all machines under TCG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What `@scenario` says about a test."""
+
+    id: str
+    title: str
+
+
+def scenario(scenario_id: str, title: str, *marks: str) -> Callable[[Test], Test]:
+    """Make a test the scenario `scenario_id`: its id in pytest's ids and marks, a limit, and further `marks`."""
+
+    def decorate(test: Test) -> Test:
+        decorated: Any = pytest.mark.parametrize(
+            "scenario", [pytest.param(Declared(scenario_id, title), id=scenario_id)], indirect=True
+        )(test)
+        for name in (scenario_id, *marks):
+            decorated = getattr(pytest.mark, name)(decorated)
+        result: Test = pytest.mark.timeout(SCENARIO_SECONDS)(decorated)
+        return result
+
+    return decorate
+
+
+class Play:
+    """One scenario under way on a lab."""
+
+    def __init__(self, lab: Lab, recorder: ScenarioRecorder) -> None:
+        self.lab = lab
+        self.recorder = recorder
+        self._in_force: list[tuple[Fault, FaultEntry]] = []
+
+    # -- telling --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def step(self, title: str, expected: str) -> Iterator[StepRun]:
+        """A step of the scenario; see chaos.report.ScenarioRecorder.step."""
+        with self.recorder.step(title, expected) as run:
+            yield run
+
+    @contextmanager
+    def precondition(self, title: str, expected: str) -> Iterator[StepRun]:
+        """A step that must hold for the scenario to mean anything: when it fails, nothing is proved."""
+        with self.recorder.step(title, expected) as run:
+            try:
+                yield run
+            except LabError as error:
+                raise InconclusiveError(f"A precondition does not hold: {error.what}", where=error.where) from error
+
+    def metric(self, name: str, value: object) -> None:
+        """Keep a figure in the report."""
+        self.recorder.metric(name, value)
+
+    # -- the lab's shape ------------------------------------------------------------------------------------
+
+    def need_nodes(self, count: int) -> tuple[str, ...]:
+        """Names of the nodes; skips the scenario where there are fewer than `count`."""
+        names = self.lab.manifest.node_names
+        if len(names) < count:
+            reason = f"needs {count} nodes, the lab has {len(names)}"
+            self.recorder.scenario.steps.append(
+                Step(title="enough nodes", expected=f"{count} nodes", observed=reason, verdict="skipped")
+            )
+            pytest.skip(reason)
+        return names
+
+    def lead_from(self, node: str) -> None:
+        """Put the leader on `node`, so that the outcome is determined."""
+        with self.precondition(f"leader on {node}", f"{node} leads") as step:
+            self.lab.lead_from(node)
+            leader = self.lab.leader()
+            step.observed(f"{leader} leads in term {self.lab.terms().get(node)}")
+            if leader != node:
+                raise InconclusiveError(f"{leader} leads, not {node}")
+
+    # -- faults ---------------------------------------------------------------------------------------------
+
+    def inject(self, name: str, *words: str, **params: Param) -> Fault:
+        """Inject a fault and require its proof; it is healed at the end at the latest."""
+        fault = kind(name).declare(self.lab, words, params)
+        with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
+            result = fault.inject(self.lab)
+            self._in_force.append((fault, self.recorder.fault_injected(result)))
+            step.observed(self._told(result))
+            result.require()
+        return fault
+
+    def heal(self, fault: Fault) -> Result:
+        """Heal a fault and require the proof that it is gone."""
+        with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
+            result = fault.heal(self.lab)
+            for other, entry in self._in_force:
+                if other == fault:
+                    self.recorder.fault_healed(entry, result)
+            step.observed(self._told(result))
+            result.require()
+            self._in_force = [(other, entry) for other, entry in self._in_force if other != fault]
+        return result
+
+    def heal_all(self) -> None:
+        """Heal what is still in force, last first; the first error is raised after all were tried."""
+        errors: list[LabError] = []
+        for fault, _ in reversed(self._in_force.copy()):
+            try:
+                self.heal(fault)
+            except LabError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    @staticmethod
+    def _told(result: Result) -> str:
+        change = (result.applied_ns - result.started_ns) / 1e9
+        proof = (result.ended_ns - result.applied_ns) / 1e9
+        if result.proved:
+            return f"{len(result.proof)} proofs hold; change {change:.2f} s, proof {proof:.2f} s"
+        return f"not proved after {proof:.2f} s: {result.missing}"
+
+
+def election_seconds(lab: Lab) -> float:
+    """Election timeout of the lab's members, in seconds: T of the bounds in the scenarios."""
+    return lab.manifest.timeouts.election_ms / 1000
+
+
+def since(started_ns: int) -> float:
+    """Seconds from a monotonic time until now."""
+    return (time.monotonic_ns() - started_ns) / 1e9

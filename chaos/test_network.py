@@ -1,0 +1,194 @@
+"""One member cut off at the bridge: the cut (S6), each side's view (S7), what works (S8), healing (S9)."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chaos.faults.base import Fault
+from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
+from chaos.play import Play, election_seconds, scenario, since
+from infra.cluster import EndpointStatus
+from infra.view import View, view_from
+from machine.waiting import Pending, wait_until
+
+SLOW_MACHINE = 10.0
+"""Seconds added to etcd's own bounds before a test gives up."""
+
+USER_DEADLINE = 5.0
+"""etcdctl's command timeout: what ended the article's `get` (E etcdctl/ctlv3/ctl.go)."""
+
+pytestmark = pytest.mark.network
+
+
+def cut_off(play: Play, leader: str, member: str) -> Fault:
+    """With the leader on `leader`, cut `member` off and wait until it knows no leader any more."""
+    play.lead_from(leader)
+    fault = play.inject("partition", member)
+    bound = step_down_bound(play.lab.manifest)
+    with play.step(f"{member} notices", f"it knows no leader, within 2T = {bound:g} s of the cut") as step:
+        started = time.monotonic_ns()
+
+        def no_leader() -> EndpointStatus:
+            status = status_of(play, member)
+            if not status.ok or status.leader_id:
+                raise Pending(status.error or f"leader {status.leader_id:x}")
+            return status
+
+        status = wait_until(no_leader, f"{member} without a leader", seconds=bound + SLOW_MACHINE)
+        step.observed(f"no leader, term {status.raft_term}, {since(started):.1f} s after the proof")
+    return fault
+
+
+def status_of(play: Play, node: str) -> EndpointStatus:
+    """One member's status."""
+    return next(one for one in play.lab.cluster.status() if one.node == node)
+
+
+def views(play: Play, *viewers: str) -> list[View]:
+    """Health as each of these nodes sees it, at the same time."""
+    lab = play.lab
+    with ThreadPoolExecutor(len(viewers)) as pool:
+        return list(pool.map(lambda node: view_from(lab.manifest, lab.paths, node, lab.shell(node)), viewers))
+
+
+@scenario("S6", "cut one member off from the others", "seed", "quick")
+def test_partition_is_two_sided_and_leaves_the_majority_leading(scenario: Play) -> None:
+    """Proved by probes of every directed pair and by counters; the leader stays on the majority's side."""
+    first, second, *rest = scenario.need_nodes(3)
+    cut_off(scenario, first, second)
+    with scenario.step("the majority", f"{first} leads on") as step:
+        majority = [one for one in scenario.lab.cluster.status() if one.node != second]
+        step.observed("; ".join(f"{one.node}: leader {one.leader_id:x}, term {one.raft_term}" for one in majority))
+        leader = next(one for one in majority if one.node == first)
+        assert leader.leader
+        assert {one.leader_id for one in majority} == {leader.member_id}
+    with scenario.step("this host", "reaches every node by ssh, the cut one too") as step:
+        names = {
+            node: scenario.lab.shell(node).run("hostname", seconds=10).stdout.strip() for node in (first, second, *rest)
+        }
+        step.observed(", ".join(names.values()))
+        assert all(node == name for node, name in names.items())
+
+
+@scenario("S7", "health as each side of a partition sees it", "seed", "quick")
+def test_each_side_sees_its_own_health(scenario: Play) -> None:
+    """Healthy before; degraded from the majority; unavailable from the minority, with a reason per member."""
+    first, second, *rest = scenario.need_nodes(3)
+    with scenario.step("before, from both", "every member healthy, cluster healthy") as step:
+        before = views(scenario, first, second)
+        step.observed("; ".join(map(str, before)))
+        assert [view.verdict for view in before] == ["healthy", "healthy"]
+    cut_off(scenario, first, second)
+    majority, minority = views(scenario, first, second)
+    with scenario.step(f"from {first}", f"all healthy but {second}, which is unreachable; cluster degraded") as step:
+        step.observed(majority)
+        assert majority.verdict == "degraded"
+        assert all(majority.member(node).healthy for node in (first, *rest))
+        assert majority.member(second).reason.startswith("unreachable")
+    with scenario.step(f"from {second}", "itself unhealthy, all others unreachable; cluster unavailable") as step:
+        step.observed(minority)
+        assert minority.verdict == "unavailable"
+        assert minority.member(second).reason.startswith("unhealthy")
+        assert all(minority.member(node).reason.startswith("unreachable") for node in (first, *rest))
+
+
+@scenario("S8", "the majority writes, the minority waits in vain", "seed", "quick")
+def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
+    """put on etcd1, get on etcd3 give the new value; get on etcd2 ends at its time limit, with no value."""
+    first, second, third, *_ = scenario.need_nodes(3)
+    lab = scenario.lab
+    cut_off(scenario, first, second)
+    value = f"value2-{time.monotonic_ns()}"
+    with scenario.step(f"put key value2 on {first}", "OK") as step:
+        put = lab.client(first).put("key", value)
+        step.observed(put)
+        assert put.ok, put
+    with scenario.step(f"get key on {third}", value) as step:
+        got = lab.client(third).get("key")
+        step.observed(got)
+        assert got.value == value
+    server = request_bound(lab.manifest)
+    limits = f"client's limit {USER_DEADLINE:g} s, server's 5 s + 2T = {server:g} s"
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic_ns()
+        by_hand = pool.submit(lab.etcdctl, second, "get", "key")
+        with scenario.step(f"get key on {second}, recording client", f"no value: deadline exceeded ({limits})") as step:
+            got = lab.client(second).get("key", deadline=USER_DEADLINE)
+            step.observed(f"{got} ({limits})")
+            assert got.outcome == "unknown"
+            assert got.value is None
+            assert got.code == "DEADLINE_EXCEEDED"
+            assert got.seconds >= USER_DEADLINE - 0.5
+        with scenario.step(f"etcdctl get key on {second}", f"context deadline exceeded ({limits})") as step:
+            done = by_hand.result()
+            took = since(started)
+            said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.stdout.strip()
+            step.observed(f"exit status {done.status}: {said} after {took:.1f} s")
+            scenario.metric("minority_get_seconds", {"client": round(got.seconds, 2), "etcdctl": round(took, 2)})
+            assert not done.ok
+            assert "context deadline exceeded" in done.stderr
+
+
+@scenario("S9", "heal: one term, one index, the new value everywhere", "seed", "quick")
+def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
+    """The cut member's term before, during and after; with pre-vote it stays still, however long it was alone."""
+    first, second, *_ = scenario.need_nodes(3)
+    lab = scenario.lab
+    scenario.lead_from(first)
+    before = status_of(scenario, second).raft_term
+    cut_ns = time.monotonic_ns()
+    fault = cut_off(scenario, first, second)
+    value = f"value2-{time.monotonic_ns()}"
+    with scenario.step(f"put key value2 on {first} meanwhile", "OK") as step:
+        put = lab.client(first).put("key", value)
+        step.observed(put)
+        assert put.ok, put
+    during = term_after_campaigns(scenario, second, cut_ns)
+    healed_ns = time.monotonic_ns()
+    scenario.heal(fault)
+    with scenario.step("all healthy", f"within 2T + 3T of healing, {SLOW_MACHINE:g} s for the machine") as step:
+        lab.cluster.wait_healthy(step_down_bound(lab.manifest) + election_bound(lab.manifest) + SLOW_MACHINE)
+        scenario.metric("heal_to_healthy_seconds", round(since(healed_ns), 2))
+        step.observed(f"{since(healed_ns):.1f} s after healing began")
+    with scenario.step("status table", "one term and one index on all") as step:
+        statuses = wait_until(lambda: same_index(scenario), "one applied index on all members", seconds=SLOW_MACHINE)
+        after = next(one.raft_term for one in statuses if one.node == second)
+        step.observed("; ".join(f"{s.node}: term {s.raft_term}, index {s.raft_applied_index}" for s in statuses))
+        assert len({one.raft_term for one in statuses}) == 1
+    scenario.metric("term_of_cut_member", {"before": before, "during": during, "after": after})
+    still = pre_vote(lab.manifest)
+    expected = "still, as members pre-vote" if still else "rising, as members do not pre-vote"
+    with scenario.step(f"term of {second}", expected) as step:
+        step.observed(f"before {before}, during {during}, after {after}")
+        assert (before == during == after) if still else (before < during <= after)
+    with scenario.step(f"get key on {second}", value) as step:
+        got = lab.client(second).get("key")
+        step.observed(got)
+        assert got.value == value
+
+
+def term_after_campaigns(play: Play, member: str, cut_ns: int) -> int:
+    """Term of the cut member once it has had time for a campaign: 4T after the cut (one every T to 2T)."""
+    need = 4 * election_seconds(play.lab)
+
+    def waited() -> int:
+        if since(cut_ns) < need:
+            raise Pending(f"{since(cut_ns):.1f} s of {need:g} s alone")
+        status = status_of(play, member)
+        if not status.ok:
+            raise Pending(status.error)
+        return status.raft_term
+
+    return wait_until(waited, f"{member} alone for 4T", seconds=need + SLOW_MACHINE)
+
+
+def same_index(play: Play) -> list[EndpointStatus]:
+    """Status of all members, once they have applied the same index."""
+    statuses = play.lab.cluster.status()
+    seen = {one.raft_applied_index for one in statuses}
+    if len(seen) > 1 or not all(one.ok for one in statuses):
+        raise Pending(f"indexes {sorted(seen)}")
+    return statuses

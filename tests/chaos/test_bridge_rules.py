@@ -1,0 +1,234 @@
+"""Cuts at the bridge: the transaction's text, what its listing says, and real packets in a private namespace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from chaos.faults import bridge
+from chaos.faults.bridge import Bridge
+from chaos.faults.lease import Keeper
+from chaos.faults.network import Partition
+from machine.errors import ToolError
+
+CUT = """\
+add table bridge etcdlab_faults
+add set bridge etcdlab_faults p1 { type ipv4_addr . ipv4_addr; flags timeout; }
+flush set bridge etcdlab_faults p1
+add chain bridge etcdlab_faults p1 { type filter hook forward priority -300; policy accept; }
+flush chain bridge etcdlab_faults p1
+add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 30s, 10.9.0.2 . 10.9.0.1 timeout 30s }
+add rule bridge etcdlab_faults p1 ip saddr 10.9.0.1 ip daddr 10.9.0.2 ip saddr . ip daddr @p1 counter drop comment "a>b"
+add rule bridge etcdlab_faults p1 ip saddr 10.9.0.2 ip daddr 10.9.0.1 ip saddr . ip daddr @p1 counter drop comment "b>a"
+"""
+
+
+def test_a_cut_is_one_transaction_with_a_set_that_times_out_and_a_counting_rule_per_direction() -> None:
+    pairs = [("a>b", "10.9.0.1", "10.9.0.2"), ("b>a", "10.9.0.2", "10.9.0.1")]
+    assert bridge.render_cut("etcdlab_faults", "p1", pairs, 30) == CUT
+
+
+def test_renewing_replaces_the_elements_in_the_same_transaction() -> None:
+    text = bridge.render_renewal("etcdlab_faults", "p1", [("a>b", "10.9.0.1", "10.9.0.2")], 5)
+    assert text.splitlines() == [
+        "flush set bridge etcdlab_faults p1",
+        "add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 5s }",
+    ]
+
+
+def test_a_partition_cuts_both_ways_between_groups_and_never_inside_one() -> None:
+    pairs = set(Partition((("a", "b"), ("c",))).pairs)
+    assert pairs == {("a", "c"), ("c", "a"), ("b", "c"), ("c", "b")}
+
+
+def test_one_group_is_cut_from_all_others() -> None:
+    assert Partition.normalise((("b",),), ("a", "b", "c")) == (("b",), ("a", "c"))
+    assert Partition.normalise((("a",), ("c",)), ("a", "b", "c")) == (("a",), ("c",))
+
+
+A, B, C = "10.9.0.1", "10.9.0.2", "10.9.0.3"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
+
+
+class Net:
+    """Three namespaces, each with one address, on a bridge in a fourth."""
+
+    def __init__(self) -> None:
+        self.hub = f"elt{os.getpid()}"
+        self.nodes = {name: f"{self.hub}{name}" for name in "abc"}
+        for name in (self.hub, *self.nodes.values()):
+            self.sh(f"ip netns add {name}")
+        self.sh(f"ip -n {self.hub} link add br type bridge && ip -n {self.hub} link set br up")
+        for (name, netns), address in zip(self.nodes.items(), (A, B, C), strict=True):
+            self.sh(f"ip -n {self.hub} link add v{name} type veth peer name eth0 netns {netns}")
+            self.sh(f"ip -n {self.hub} link set v{name} master br up")
+            self.sh(f"ip -n {netns} addr add {address}/24 dev eth0 && ip -n {netns} link set eth0 up")
+        self.bridge = Bridge(
+            self.hub, bridge.TABLE, {"a": IPv4Address(A), "b": IPv4Address(B), "c": IPv4Address(C)}
+        )
+
+    @staticmethod
+    def sh(script: str) -> None:
+        subprocess.run(["sh", "-ec", script], check=True, capture_output=True, timeout=20)
+
+    def reaches(self, source: str, address: str) -> bool:
+        """Whether `source` gets an answer to TCP: a refusal is one."""
+        code = (
+            "import socket,sys\ns = socket.socket(); s.settimeout(0.7)\n"
+            f"try: s.connect(('{address}', 9))\n"
+            "except ConnectionRefusedError: pass\nexcept OSError: sys.exit(1)"
+        )
+        argv = ["ip", "netns", "exec", self.nodes[source], "python3", "-c", code]
+        return subprocess.run(argv, check=False, timeout=20).returncode == 0
+
+    def close(self) -> None:
+        for name in (*self.nodes.values(), self.hub):
+            subprocess.run(["ip", "netns", "del", name], check=False, timeout=20)
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    made = Net()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def two_way(one: str, other: str) -> list[tuple[str, str]]:
+    return [(one, other), (other, one)]
+
+
+@needs_root
+@pytest.mark.integration
+def test_a_cut_drops_and_counts_both_directions_and_leaves_others_alone(net: Net) -> None:
+    assert net.reaches("a", B)
+    net.bridge.cut("p1", two_way("a", "b"), 60)
+    assert not net.reaches("a", B)
+    assert not net.reaches("b", A)
+    assert net.reaches("a", C)
+    state = net.bridge.cuts()["p1"]
+    assert state.pairs == {("a", "b"), ("b", "a")}
+    assert state.dropped[("a", "b")] > 0
+    assert state.dropped[("b", "a")] > 0
+    net.bridge.mend("p1")
+    assert net.reaches("a", B)
+    assert not net.bridge.present()
+
+
+@needs_root
+@pytest.mark.integration
+def test_an_open_connection_is_cut_too(net: Net) -> None:
+    """Cut while a ping runs: its answers stop."""
+    ping = ["ip", "netns", "exec", net.nodes["a"], "python3", "-u", "-c", ECHO_CLIENT.replace("PEER", B)]
+    server = subprocess.Popen(["ip", "netns", "exec", net.nodes["b"], "python3", "-u", "-c", ECHO_SERVER.replace("OWN", B)],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        with subprocess.Popen(ping, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            answers = []
+            for step in ("before", "during"):
+                if step == "during":
+                    net.bridge.cut("p1", two_way("a", "b"), 60)
+                client.stdin.write("x\n")
+                client.stdin.flush()
+                answers.append(client.stdout.readline().strip())
+            client.stdin.close()
+        assert answers == ["echo", "silence"]
+    finally:
+        server.kill()
+        server.wait()
+        assert server.stdout is not None
+        server.stdout.close()
+
+
+ECHO_SERVER = """
+import socket
+s = socket.create_server(("OWN", 9000)); print("ready", flush=True)
+c, _ = s.accept()
+while data := c.recv(10): c.sendall(data)
+"""
+
+ECHO_CLIENT = """
+import socket, sys
+s = socket.create_connection(("PEER", 9000), 2); s.settimeout(1)
+for line in sys.stdin:
+    s.sendall(b"x")
+    try: print("echo" if s.recv(1) else "closed", flush=True)
+    except TimeoutError: print("silence", flush=True)
+"""
+
+
+@needs_root
+@pytest.mark.integration
+def test_two_cuts_come_and_go_in_any_order(net: Net) -> None:
+    net.bridge.cut("p1", two_way("a", "b"), 60)
+    net.bridge.cut("p2", two_way("a", "c"), 60)
+    net.bridge.mend("p1")
+    assert net.reaches("a", B)
+    assert not net.reaches("a", C)
+    net.bridge.cut("p1", two_way("a", "b"), 60)
+    net.bridge.cut("p1", two_way("a", "b"), 60)
+    net.bridge.mend("p2")
+    assert net.reaches("a", C)
+    assert not net.reaches("a", B)
+    net.bridge.mend("p1")
+    net.bridge.mend("p1")
+    assert not net.bridge.present()
+
+
+@needs_root
+@pytest.mark.integration
+def test_the_kernel_lifts_a_cut_that_nobody_renews_and_not_one_that_is_renewed(net: Net) -> None:
+    pairs = two_way("a", "b")
+    keeper = Keeper(0.2)
+    net.bridge.cut("kept", pairs, 1)
+    net.bridge.cut("left", two_way("a", "c"), 1)
+    keeper.hold("kept", lambda: net.bridge.renew("kept", pairs, 1))
+    time.sleep(2.0)
+    cuts = net.bridge.cuts()
+    assert cuts["kept"].pairs == set(pairs)
+    assert not cuts["left"].pairs
+    assert net.reaches("a", C)
+    keeper.close()
+    deadline = time.monotonic() + 10
+    while net.bridge.cuts()["kept"].pairs and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert net.reaches("a", B)
+    assert not keeper.problems
+
+
+@needs_root
+@pytest.mark.integration
+def test_counters_survive_a_renewal_and_renewing_a_cut_that_is_gone_is_an_error(net: Net) -> None:
+    pairs = two_way("a", "b")
+    net.bridge.cut("p1", pairs, 30)
+    net.reaches("a", B)
+    before = net.bridge.cuts()["p1"].dropped
+    net.bridge.renew("p1", pairs, 30)
+    assert net.bridge.cuts()["p1"].dropped == before
+    assert max(before.values()) > 0
+    net.bridge.drop_table()
+    net.bridge.drop_table()
+    with pytest.raises(ToolError):
+        net.bridge.renew("p1", pairs, 30)
+
+
+def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
+    listed = json.loads(
+        '{"nftables": [{"chain": {"name": "p1"}}, {"set": {"name": "p1"}},'
+        ' {"rule": {"chain": "p1", "comment": "a>b", "expr": [{"counter": {"packets": 7, "bytes": 1}}, {"drop": null}]}}]}'
+    )
+    cuts = bridge.parse_table(listed, {})
+    assert cuts["p1"].pairs == frozenset()
+    assert cuts["p1"].dropped == {("a", "b"): 7}
