@@ -18,7 +18,7 @@ def settings_of(paths: StackPaths) -> LabSettings:
 
 
 def check(paths: StackPaths) -> LabSettings:
-    """Check configuration and machine; raises SettingsError or RequirementError (exit 2) about the first wrong thing."""
+    """Check configuration, then machine; SettingsError or RequirementError (exit 2) about what is wrong first."""
     from machine import checks
 
     settings = settings_of(paths)

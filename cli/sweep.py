@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +61,7 @@ def leftovers() -> Iterator[Found]:
     names = {path.name for path in stacks_dir.iterdir() if path.is_dir()} if stacks_dir.is_dir() else set()
     for name in sorted(names):
         yield from _of_stack(StackPaths(CHECKOUT, name))
-    yield from _of_deleted_checkouts()
+    yield from _of_deleted_checkouts(names)
     if not any(_has_embedded(StackPaths(CHECKOUT, name)) for name in names):
         yield from _of_system(stack_paths())
 
@@ -114,30 +113,11 @@ def _has_embedded(paths: StackPaths) -> bool:
     return embedded(paths).state() != "absent"
 
 
-def _of_deleted_checkouts() -> Iterator[Found]:
-    """Embedded hypervisors whose checkout was deleted while they ran."""
-    from machine.hypervisor import Embedded
-    from machine.paths import run_root
+def _of_deleted_checkouts(names: set[str]) -> Iterator[Found]:
+    """Embedded hypervisors whose checkout was deleted while they ran, or that died half."""
+    from machine import orphans
+    from machine.paths import CHECKOUT, StackPaths
 
-    for namespace in sorted(Path("/run/netns").glob("etcdlab-*")):
-        run_dir = run_root() / namespace.name.removeprefix("etcdlab-")
-        origin = _directory_of(namespace.name)
-        if not re.fullmatch(r"etcdlab-[0-9a-f]{8}", namespace.name) or origin is None or origin.exists():
-            continue
-        gone = Embedded(namespace.name, origin, run_dir)
-        yield Found("-", f"hypervisor {namespace.name}", f"{origin} (deleted)", ours=True, remove=gone.stop)
-
-
-def _directory_of(name: str) -> Path | None:
-    """Directory of the embedded hypervisor `name`, as its processes see it mounted; None when unknown."""
-    from machine import netns
-
-    for pid in netns.processes(name):
-        try:
-            mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-        except OSError:
-            continue
-        for fields in (mount.split() for mount in mounts):
-            if len(fields) > 4 and fields[4] == "/etc/libvirt":
-                return Path(fields[3].removesuffix("//deleted")).parent
-    return None
+    own = {StackPaths(CHECKOUT, name).hypervisor_id for name in names}
+    for one in orphans.find(own):
+        yield Found("-", f"hypervisor {one.id}", one.why, ours=True, remove=partial(orphans.remove, one))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.options import DEFAULT_STACK, StackOption
+
+if TYPE_CHECKING:
+    from cli.engine import Engine
+    from infra.settings import LabSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -21,29 +26,43 @@ def register(app: typer.Typer) -> None:
 
 
 def build(stack: str) -> float:
-    """Bring the lab `stack` up; seconds that it took. Nothing is touched when configuration or machine are wrong."""
+    """Bring the lab `stack` up; seconds that `pulumi up` took.
+
+    Nothing is touched when configuration or machine are wrong. Tools, etcd and image are got first, so that
+    their progress is seen and their time is not the lab's.
+    """
     from cli.engine import Engine
-    from cli.lab import embedded, wake_hypervisor
-    from cli.leftovers import remove_unknown
     from cli.preflight import check
     from cli.setup import prepare
+    from machine import etcd_binaries, image
     from machine.log import say
     from machine.paths import stack_paths
 
     paths = stack_paths(stack)
     settings = check(paths)
     prepare(stack)
+    etcd_binaries.ensure(settings.etcd_version, say)
+    image.ensure_image(settings.image, settings.image_sha256, say)
     started = time.monotonic()
     engine = Engine(paths)
     engine.select()
     half_made = engine.recover()
+    _clear_leftovers(engine, settings, half_made=half_made)
+    engine.update("up")
+    seconds = time.monotonic() - started
+    say(f"The lab {stack!r} is up: {seconds:.1f} s. Try ./lab status, ./lab ctl NODE get KEY, ./lab verify.")
+    return seconds
+
+
+def _clear_leftovers(engine: Engine, settings: LabSettings, *, half_made: bool) -> None:
+    """Wake a dead embedded hypervisor, and remove what libvirt has and the state does not know."""
+    from cli.lab import embedded, wake_hypervisor
+    from cli.leftovers import remove_unknown
+
+    paths = engine.paths
     wake_hypervisor(paths)
     hypervisor = embedded(paths)
     if hypervisor.state() == "running":  # all that it has is this lab's
         remove_unknown(paths, hypervisor.uri, engine.deployment(), private=True)
     elif half_made and settings.kind == "system":
         remove_unknown(paths, settings.system_uri, engine.deployment(), private=False)
-    engine.update("up")
-    seconds = time.monotonic() - started
-    say(f"The lab {stack!r} is up: {seconds:.1f} s. Try ./lab status, ./lab ctl NODE get KEY, ./lab verify.")
-    return seconds

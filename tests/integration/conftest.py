@@ -1,0 +1,198 @@
+"""Labs on real machines for the integration tests, built by the commands that a user types.
+
+`lab` (three nodes, stack `itest`) is built once by `./lab verify` and shared; whoever breaks it mends it.
+A test marked `last` runs after all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chaos.lab import Lab
+from infra.manifest import load
+from machine import netns
+from machine.hypervisor import Embedded
+from machine.paths import CHECKOUT, StackPaths, stack_paths
+from machine.process import Completed
+
+STACK = "itest"
+UP_SECONDS = 900.0
+VERIFY_SECONDS = 2400.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "last: runs after all other tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack of this checkout, and ./lab on it."""
+
+    name: str
+
+    @property
+    def paths(self) -> StackPaths:
+        return stack_paths(self.name)
+
+    @property
+    def config(self) -> Path:
+        return CHECKOUT / f"Pulumi.{self.name}.yaml"
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        return {**os.environ, "ETCD_LAB_STACK": self.name, "NO_COLOR": "1"}
+
+    def configure(self, **values: object) -> None:
+        """Set the settings, whole; names with underscores for hyphens. What the engine keeps there stays."""
+        kept = []
+        if self.config.exists():
+            kept = [line for line in self.config.read_text().splitlines() if line.startswith("encryptionsalt")]
+        lines = [f"  etcd-lab:{key.replace('_', '-')}: {value}" for key, value in values.items()]
+        self.config.write_text("\n".join([*kept, "config:", *lines]) + "\n")
+
+    def lab(self, *words: str, seconds: float = 120.0, stdin: str = "") -> Completed:
+        """Run `./lab WORDS` on the stack; its output is shown when the test fails."""
+        return self.shell(shlex.join(["./lab", *words]), seconds=seconds, stdin=stdin)
+
+    def shell(self, script: str, *, seconds: float = 120.0, stdin: str = "") -> Completed:
+        """Run a piece of shell in the checkout, as a user would."""
+        started = time.monotonic()
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=CHECKOUT,
+            env=dict(self.env),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        print(f"$ {script}  [{time.monotonic() - started:.1f} s, status {done.returncode}]")  # noqa: T201
+        print(done.stdout[-6000:], done.stderr[-6000:], sep="\n")  # noqa: T201
+        return Completed((script,), done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, seconds: float = 120.0, stdin: str = "") -> Completed:
+        """Run `./lab WORDS`, which must succeed."""
+        done = self.lab(*words, seconds=seconds, stdin=stdin)
+        said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert done.ok, f"./lab {' '.join(words)} ended with {done.status}:\n{said}"
+        return done
+
+    def hypervisor(self) -> Embedded:
+        return Embedded(self.paths.hypervisor_id, self.paths.hypervisor, self.paths.run_dir)
+
+    def remains(self) -> list[str]:
+        """What is still there of the stack's lab, apart from its configuration."""
+        paths, hypervisor = self.paths, self.hypervisor()
+        found = [str(path) for path in (paths.dir, paths.run_dir, paths.faults) if path.exists()]
+        if netns.exists(hypervisor.netns):
+            found.append(f"namespace {hypervisor.netns}")
+        return found + [f"process {pid}: {words}" for pid, words in processes_about(paths).items()]
+
+    def destroy(self) -> None:
+        """Remove the lab and its configuration, whatever happened before."""
+        done = self.lab("destroy", seconds=300)
+        remains = self.remains()
+        self.config.unlink(missing_ok=True)
+        assert done.ok, done.stderr
+        assert remains == []
+
+
+def processes_about(paths: StackPaths) -> dict[int, str]:
+    """Processes whose command line speaks of the stack's directories or namespace."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if any(str(name) in words for name in (paths.dir, paths.run_dir, paths.hypervisor_id)):
+                    found[int(entry.name)] = words.strip()
+    return found
+
+
+def listeners() -> frozenset[str]:
+    """Sockets that listen in the host's own network namespace: protocol and address."""
+    done = subprocess.run(["ss", "-Hlntu"], capture_output=True, text=True, check=True)
+    return frozenset(" ".join([line.split()[0], line.split()[4]]) for line in done.stdout.splitlines())
+
+
+def tracked() -> str:
+    """What git says of the checkout."""
+    words = ["git", "status", "--porcelain", "--untracked-files=normal"]
+    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine before the first lab was built; compared with what it is now."""
+
+    listeners: frozenset[str]
+    tracked: str
+
+    def new_listeners(self) -> frozenset[str]:
+        return listeners() - self.listeners
+
+    def tracked_now(self) -> str:
+        return tracked()
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    return Host(listeners(), tracked())
+
+
+@pytest.fixture(scope="session")
+def make_stack() -> Callable[[str], Stack]:
+    """A stack by its name."""
+    return Stack
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the main job did."""
+
+    done: Completed
+    report: Path
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def verified(host: Host) -> Iterator[Verified]:
+    """The main job, once: ./lab verify on a stack of its own, with its own subnet."""
+    stack = Stack(STACK)
+    stack.destroy()
+    stack.configure(subnet="192.168.94.0/24")
+    started = time.monotonic()
+    try:
+        done = stack.lab("verify", seconds=VERIFY_SECONDS)
+        seconds = time.monotonic() - started
+        yield Verified(done, (CHECKOUT / ".lab/reports/latest").resolve(), seconds)
+    finally:
+        stack.destroy()
+
+
+@pytest.fixture(scope="session")
+def lab(verified: Verified) -> Stack:
+    """The three-node lab that the main job left."""
+    assert verified.report.exists()
+    return Stack(STACK)
+
+
+@pytest.fixture
+def opened(lab: Stack) -> Iterator[Lab]:
+    """The lab as scenarios see it, with recording clients."""
+    with Lab(load(lab.paths), lab.paths) as one:
+        yield one
