@@ -19,9 +19,11 @@ def settings_of(paths: StackPaths) -> LabSettings:
 
 def check(paths: StackPaths) -> LabSettings:
     """Check configuration, then machine; SettingsError or RequirementError (exit 2) about what is wrong first."""
+    from infra import membership
     from machine import checks
 
     settings = settings_of(paths)
+    membership.refuse_change(settings, paths)
     checks.preflight(plan_of(settings, paths))
     return settings
 

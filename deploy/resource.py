@@ -43,8 +43,8 @@ from machine.paths import CHECKOUT, StackPaths
 Props = dict[str, Any]
 
 _INPUTS: Final = ("manifest", "pki", "source", "instances")
-_SAME_SIZE: Final = (
-    "The number and names of nodes are fixed while a lab lives: this one has {old}, the configuration says {new}. "
+_FIXED: Final = (
+    "Members are fixed while a lab lives: it has {old}, the configuration says {new}. "
     "Run ./lab destroy first, or set the configuration back."
 )
 
@@ -60,9 +60,9 @@ class EtcdClusterProvider(ResourceProvider):
 
     def check(self, _olds: Props, news: Props) -> CheckResult:
         """Refuse a change of membership; render what should be on each node."""
-        before, after = _node_names(_olds), _node_names(news)
-        if before and after and before != after:
-            text = _SAME_SIZE.format(old=", ".join(before), new=", ".join(after))
+        before, after = _manifest(_olds), _manifest(news)
+        if before and after and _members(before) != _members(after):
+            text = _FIXED.format(old=_members(before), new=_members(after))
             return CheckResult(news, [CheckFailure("manifest", text)])
         known = _known(news)
         if known is None:
@@ -153,11 +153,16 @@ def _has_unknown(value: object) -> bool:
     return value is None or isinstance(value, Unknown)
 
 
-def _node_names(props: Props) -> tuple[str, ...]:
+def _manifest(props: Props) -> Manifest | None:
     try:
-        return Manifest.model_validate_json(props["manifest"]).node_names
+        return Manifest.model_validate_json(props["manifest"])
     except (KeyError, TypeError, ValidationError):
-        return ()
+        return None
+
+
+def _members(manifest: Manifest) -> str:
+    """What etcd keeps in its data, so that rendering it anew would not change it."""
+    return ", ".join(f"{node.name} at {node.address}" for node in manifest.nodes) + f", by {manifest.peers}"
 
 
 def version_label(version: str, source: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pulumi
 
+from infra import membership
 from infra.settings import Accelerator, LabSettings
 from machine import etcd_binaries, image, kvm
 from machine.errors import LabError
@@ -43,6 +44,7 @@ def prepare(settings: LabSettings) -> Parts:
 
     Raises SettingsError, RequirementError, ToolError.
     """
+    membership.refuse_change(settings, current())
     for warning in settings.warnings:
         pulumi.warn(warning)
     guest = image.ensure_image(settings.image, settings.image_sha256, say)

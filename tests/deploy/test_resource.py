@@ -115,7 +115,7 @@ def test_other_nodes_are_refused_before_anything_is_touched(
         fewer["pki"] = Unknown()  # type: ignore[no-untyped-call]
     failures = EtcdClusterProvider().check(created, fewer).failures
     assert len(failures) == 1
-    assert "etcd1, etcd2, etcd3" in failures[0].reason
+    assert "etcd3 at 192.168.93.13" in failures[0].reason
     assert "destroy" in failures[0].reason
 
 
