@@ -1,0 +1,210 @@
+"""Checks are data; the doctor runs them, mends, looks again; preflight stops at the first hard failure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from machine import capacity, checks, doctor, netns, orphans
+from machine.checks import CHECKS, Check, Plan, Result
+from machine.errors import RequirementError, ToolError
+from machine.log import Say
+from machine.paths import StackPaths
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Plan(
+        paths=StackPaths(tmp_path, "lab"),
+        nodes=3,
+        memory_mib=512,
+        subnet=IPv4Network("192.168.93.0/24"),
+        kind="embedded",
+        uri="qemu:///system",
+        etcd_version="3.6.16",
+        image="build",
+        image_sha256=None,
+        lab_id=None,
+    )
+
+
+def by_id(name: str) -> Check:
+    return next(check for check in CHECKS if check.id == name)
+
+
+def test_every_check_says_what_why_and_how() -> None:
+    assert len({check.id for check in CHECKS}) == len(CHECKS)
+    for check in CHECKS:
+        assert check.what
+        assert check.why
+        assert check.how
+
+
+def test_the_checks_that_were_promised_are_there() -> None:
+    """Issue 3 lists them."""
+    promised = {"packages", "rights", "libvirt", "kvm", "memory", "disk", "subnet", "mkisofs", "xsltproc", "go"}
+    parts = {"pulumi", "pulumi-language-python", "pulumi-language-python-exec", "pulumi-resource-pulumi-python"}
+    rest = {"pulumi-resource-libvirt", "leftovers", "passphrase"}
+
+    assert promised | parts | rest <= {check.id for check in CHECKS}
+
+
+def test_nodes_that_do_not_fit_into_memory_stop_before_anything_is_made(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "available_memory_mib", lambda: 4000)
+    large = replace(plan, nodes=9, memory_mib=4096)
+
+    assert checks.look(by_id("memory"), plan).level == "ok"
+    result = checks.look(by_id("memory"), large)
+    assert result.level == "fail"
+    assert "4000 MiB available" in result.found
+
+
+def test_machines_that_run_already_need_no_memory_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "available_memory_mib", lambda: 800)
+    assert checks.look(by_id("memory"), plan).level == "fail"
+
+    monkeypatch.setattr(capacity, "running_machines", lambda _netns, _lab_id: 3)
+    assert checks.look(by_id("memory"), plan).level == "ok"
+
+
+def test_a_full_disk_is_told_with_its_place(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "free_disk_mib", lambda _path: 100)
+
+    result = checks.look(by_id("disk"), plan)
+
+    assert result.level == "fail"
+    assert str(plan.paths.dir) in result.found
+
+
+def test_a_subnet_that_the_host_uses_clashes_only_on_the_hosts_own_network(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "routed_networks", lambda: [(IPv4Network("192.168.0.0/16"), "wlan0")])
+
+    assert checks.look(by_id("subnet"), plan).level == "ok"
+    result = checks.look(by_id("subnet"), replace(plan, kind="system"))
+    assert result == Result("fail", "192.168.93.0/24 overlaps the network of wlan0")
+
+
+def test_the_labs_own_bridge_is_no_clash(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "routed_networks", lambda: [(plan.subnet, "el0badcafe")])
+
+    assert checks.look(by_id("subnet"), replace(plan, kind="system", lab_id="0badcafe")).level == "ok"
+
+
+def test_a_hypervisor_that_does_not_answer_is_a_failure(plan: Plan, tmp_path: Path) -> None:
+    away = replace(plan, kind="system", uri=f"qemu+unix:///system?socket={tmp_path}/nothing")
+
+    result = checks.look(by_id("libvirt"), away)
+
+    assert result.level == "fail"
+    assert "nothing" in result.found
+
+
+def test_who_is_not_root_cannot_have_an_embedded_hypervisor(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert checks.look(by_id("rights"), plan).level == "fail"
+    assert checks.look(by_id("rights"), replace(plan, kind="system")).level == "ok"
+
+
+def test_a_passphrase_that_others_may_read_is_a_failure(plan: Plan) -> None:
+    path = plan.paths.checkout / ".lab" / "passphrase"
+    path.parent.mkdir()
+    path.write_text("secret-word")
+    path.chmod(0o644)
+
+    result = checks.look(by_id("passphrase"), plan)
+
+    assert result.level == "fail"
+    assert "secret-word" not in result.found
+
+
+def broken(level: checks.Level, fixes: list[str], *, mends: bool, hard: bool = True) -> Check:
+    def look(_plan: Plan) -> Result:
+        return Result("ok" if mends and fixes else level, "looked")
+
+    def fix(_plan: Plan, _say: Say) -> None:
+        fixes.append("fixed")
+
+    return Check("x", "X", "because", "Do it", look, fix, hard)
+
+
+def test_the_doctor_only_looks_unless_asked(plan: Plan) -> None:
+    fixes: list[str] = []
+
+    (finding,) = doctor.examine(plan, print, checks=(broken("fail", fixes, mends=True),))
+
+    assert finding.level == "fail"
+    assert fixes == []
+
+
+def test_a_mended_requirement_is_looked_at_again(plan: Plan) -> None:
+    fixes: list[str] = []
+
+    (finding,) = doctor.examine(plan, print, fix=True, checks=(broken("fail", fixes, mends=True),))
+
+    assert (finding.level, finding.mended, fixes) == ("ok", True, ["fixed"])
+
+
+def test_a_mending_that_does_not_help_is_not_told_as_one(plan: Plan) -> None:
+    findings = doctor.examine(plan, print, fix=True, checks=(broken("fail", [], mends=False),))
+
+    assert not doctor.healthy(findings)
+    assert not findings[0].mended
+
+
+def test_a_mending_that_fails_does_not_stop_the_others(plan: Plan) -> None:
+    def fix(_plan: Plan, _say: Say) -> None:
+        raise ToolError("apt-get could not install the packages")
+
+    stuck = replace(broken("fail", [], mends=False), fix=fix)
+    findings = doctor.examine(plan, print, fix=True, checks=(stuck, broken("warn", [], mends=True)))
+
+    assert "apt-get could not" in findings[0].found
+    assert findings[1].level == "ok"
+
+
+def test_preflight_stops_at_a_hard_failure_with_the_remedy(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = replace(broken("fail", [], mends=False), hard=False)
+    monkeypatch.setattr(checks, "CHECKS", (soft, broken("warn", [], mends=False)))
+    checks.preflight(plan)
+
+    monkeypatch.setattr(checks, "CHECKS", (soft, broken("fail", [], mends=False)))
+    with pytest.raises(RequirementError) as refused:
+        checks.preflight(plan)
+    assert str(refused.value).startswith("X: looked. Do it")
+    assert refused.value.exit_code == 2
+
+
+def test_memory_is_what_the_control_group_leaves(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       8388608 kB\nMemAvailable:   4194304 kB\n")
+    assert capacity.available_memory_mib(meminfo, tmp_path) == 4096
+
+    (tmp_path / "memory.max").write_text(f"{2 << 30}\n")
+    (tmp_path / "memory.current").write_text(f"{1 << 30}\n")
+    assert capacity.available_memory_mib(meminfo, tmp_path) == 1024
+
+    (tmp_path / "memory.max").write_text("max\n")
+    assert capacity.available_memory_mib(meminfo, tmp_path) == 4096
+
+
+def test_sockets_without_a_namespace_are_a_leftover_and_can_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "run_root", lambda: tmp_path)
+    monkeypatch.setattr(netns, "NETNS_DIR", tmp_path / "no-netns")
+    (tmp_path / "0badcafe").mkdir()
+    (tmp_path / "feedbeef").mkdir()
+
+    (found,) = orphans.find(own={"etcdlab-feedbeef"})
+    orphans.remove(found)
+
+    assert found.id == "etcdlab-0badcafe"
+    assert [path.name for path in tmp_path.iterdir()] == ["feedbeef"]
