@@ -48,6 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
+def recorder(request: pytest.FixtureRequest) -> Recorder:
+    """The report of this run."""
+    begun = Recorder.begin()
+    request.config.stash[_RECORDER] = begun
+    say(f"\nReport: {begun.dir / 'report.json'}")
+    return begun
+
+
+@pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The lab of `--stack`, opened; old faults are healed first. Ends the run with status 2 when there is none."""
     stack = request.config.getoption("--stack") or os.environ.get(STACK_VARIABLE) or DEFAULT_STACK
@@ -59,9 +68,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         except LabError as error:
             pytest.exit(str(error), returncode=2)
         opened = held.enter_context(Lab(manifest, paths))
-        request.config.stash[_RECORDER] = recorder = Recorder.begin()
-        recorder.set_lab(manifest)
-        say(f"\nReport: {recorder.dir / 'report.json'}")
+        # only now: a run without a lab leaves no report
+        request.getfixturevalue("recorder").set_lab(manifest)
         if old := leftovers(paths):
             say(f"Faults of an earlier run are still on record ({'; '.join(old)}): healing first.")
             heal_lab(opened)
@@ -69,12 +77,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def scenario(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Play]:
+def scenario(request: pytest.FixtureRequest, lab: Lab, recorder: Recorder) -> Iterator[Play]:
     """One scenario: healthy before, recorded, healed and healthy after, whatever happens between."""
     declared: Declared = request.param
-    run = request.config.stash[_RECORDER]
-    recorder = ScenarioRecorder(run, Scenario(id=declared.id, title=declared.title))
-    play = Play(lab, recorder)
+    scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
+    play = Play(lab, scenario_recorder)
     started = time.monotonic()
     failed = True
     try:
@@ -86,7 +93,7 @@ def scenario(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Play]:
         try:
             _mend(play, failed=failed)
         finally:
-            recorder.finish(time.monotonic() - started, failed=failed)
+            scenario_recorder.finish(time.monotonic() - started, failed=failed)
 
 
 def _mend(play: Play, *, failed: bool) -> None:

@@ -92,8 +92,8 @@ def load_all(paths: StackPaths) -> tuple[list[Record], list[Path]]:
 
 def _parse(text: str) -> Record:
     data = json.loads(text)
-    if data.get("schema") != SCHEMA:
-        raise ValueError("schema")
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ValueError("not a record of this schema")
     data["groups"] = tuple(tuple(group) for group in data["groups"])
     data["words"] = tuple(data["words"])
     return Record(**data)

@@ -55,6 +55,8 @@ class Session:
         """One operation, at most `deadline` seconds."""
         call, message = self._call(request)
         line: dict[str, Any] = {"op": request["op"], "key": request["key"], "value": request.get("value")}
+        if request["op"] == "cas":
+            line["expect"] = request.get("expect")
         line["invoke_ns"] = time.monotonic_ns()
         try:
             answer = call(message, timeout=request["deadline"])

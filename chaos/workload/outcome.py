@@ -67,6 +67,8 @@ class Op:
     values: tuple[tuple[str, str, int], ...]
     code: str
     error: str
+    expect: str | None = None
+    """Of a cas: what the key should hold (None: it should be absent)."""
     succeeded: bool | None = None
     """Of a cas: whether the key held what was expected."""
     deleted: int | None = None
@@ -102,7 +104,7 @@ class Op:
             "mod_revision": self.mod_revision,
             "member": self.member,
         }
-        line |= {} if self.succeeded is None else {"succeeded": self.succeeded}
+        line |= {"expect": self.expect, "succeeded": self.succeeded} if self.op == "cas" else {}
         line |= {} if self.deleted is None else {"deleted": self.deleted}
         return line | ({"error": f"{self.code}: {self.error}"} if self.error else {})
 
@@ -126,6 +128,7 @@ def parse_op(process: int, member: str, line: Mapping[str, object]) -> Op:
         values=tuple((str(key), str(value), int(revision)) for key, value, revision in values),
         code=code,
         error=error,
+        expect=_text(line.get("expect")),
         succeeded=None if "succeeded" not in line else bool(line["succeeded"]),
         deleted=_number(line.get("deleted")),
     )

@@ -63,16 +63,16 @@ class Net:
     def __init__(self) -> None:
         self.hub = f"elt{os.getpid()}"
         self.nodes = {name: f"{self.hub}{name}" for name in "abc"}
+        self.bridge = Bridge(self.hub, bridge.TABLE, {"a": IPv4Address(A), "b": IPv4Address(B), "c": IPv4Address(C)})
+
+    def build(self) -> None:
         for name in (self.hub, *self.nodes.values()):
             self.sh(f"ip netns add {name}")
-        self.sh(f"ip -n {self.hub} link add br type bridge && ip -n {self.hub} link set br up")
+        self.sh(f"ip -n {self.hub} link add lab0 type bridge && ip -n {self.hub} link set lab0 up")
         for (name, netns), address in zip(self.nodes.items(), (A, B, C), strict=True):
             self.sh(f"ip -n {self.hub} link add v{name} type veth peer name eth0 netns {netns}")
-            self.sh(f"ip -n {self.hub} link set v{name} master br up")
+            self.sh(f"ip -n {self.hub} link set v{name} master lab0 up")
             self.sh(f"ip -n {netns} addr add {address}/24 dev eth0 && ip -n {netns} link set eth0 up")
-        self.bridge = Bridge(
-            self.hub, bridge.TABLE, {"a": IPv4Address(A), "b": IPv4Address(B), "c": IPv4Address(C)}
-        )
 
     @staticmethod
     def sh(script: str) -> None:
@@ -97,6 +97,7 @@ class Net:
 def net() -> Iterator[Net]:
     made = Net()
     try:
+        made.build()
         yield made
     finally:
         made.close()
@@ -128,8 +129,11 @@ def test_a_cut_drops_and_counts_both_directions_and_leaves_others_alone(net: Net
 def test_an_open_connection_is_cut_too(net: Net) -> None:
     """Cut while a ping runs: its answers stop."""
     ping = ["ip", "netns", "exec", net.nodes["a"], "python3", "-u", "-c", ECHO_CLIENT.replace("PEER", B)]
-    server = subprocess.Popen(["ip", "netns", "exec", net.nodes["b"], "python3", "-u", "-c", ECHO_SERVER.replace("OWN", B)],
-                              stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", net.nodes["b"], "python3", "-u", "-c", ECHO_SERVER.replace("OWN", B)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
@@ -227,7 +231,8 @@ def test_counters_survive_a_renewal_and_renewing_a_cut_that_is_gone_is_an_error(
 def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
     listed = json.loads(
         '{"nftables": [{"chain": {"name": "p1"}}, {"set": {"name": "p1"}},'
-        ' {"rule": {"chain": "p1", "comment": "a>b", "expr": [{"counter": {"packets": 7, "bytes": 1}}, {"drop": null}]}}]}'
+        ' {"rule": {"chain": "p1", "comment": "a>b",'
+        ' "expr": [{"counter": {"packets": 7, "bytes": 1}}, {"drop": null}]}}]}'
     )
     cuts = bridge.parse_table(listed, {})
     assert cuts["p1"].pairs == frozenset()

@@ -27,7 +27,9 @@ def test_roles_follow_the_leader_of_the_moment() -> None:
 
 
 @given(st.integers(3, 9), st.data())
-def test_minority_and_majority_share_out_the_nodes_with_the_leader_in_the_majority(count: int, data: st.DataObject) -> None:
+def test_minority_and_majority_share_out_the_nodes_with_the_leader_in_the_majority(
+    count: int, data: st.DataObject
+) -> None:
     nodes = tuple(f"n{i}" for i in range(count))
     leader = data.draw(st.sampled_from(nodes))
     minority, majority = resolve(("minority", "majority"), nodes, lambda: leader)

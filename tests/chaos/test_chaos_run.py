@@ -1,0 +1,126 @@
+"""`pytest chaos/` as a whole: exit status and report, with a lab made of paper."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaos.report import RUN_VARIABLE
+from machine.paths import CHECKOUT
+
+LAB = """
+import pytest
+from pathlib import Path
+from types import SimpleNamespace
+from chaos.play import Play, scenario
+from machine.errors import DeadlineError, InconclusiveError
+from machine.paths import StackPaths
+
+calls = []
+
+@pytest.fixture(scope="session")
+def lab():
+    cluster = SimpleNamespace(wait_healthy=lambda seconds: calls.append("healthy"), status=lambda: [])
+    manifest = SimpleNamespace(nodes=(), node_names=("etcd1",))
+    paths = StackPaths(Path(__file__).parent, "lab")
+    yield SimpleNamespace(cluster=cluster, manifest=manifest, paths=paths, domain_states=dict)
+    assert calls and len(calls) % 2 == 0
+
+@pytest.fixture(autouse=True)
+def no_evidence(monkeypatch):
+    monkeypatch.setattr("chaos.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
+
+@scenario("S3", "good", "seed")
+def test_good(scenario):
+    with scenario.step("look", "fine") as step:
+        step.observed("fine")
+"""
+
+BAD = """
+@scenario("S4", "bad", "seed")
+def test_bad(scenario):
+    with scenario.step("look", "fine"):
+        assert 1 == 2
+"""
+
+DOUBT = """
+@scenario("S5", "in doubt", "seed")
+def test_doubt(scenario):
+    with scenario.precondition("leader", "there"):
+        raise DeadlineError("No leader", seconds=1)
+"""
+
+SMALL = """
+@scenario("S6", "too small", "seed")
+def test_small(scenario):
+    scenario.need_nodes(3)
+"""
+
+
+def run(tmp_path: Path, text: str, *words: str) -> tuple[int, dict[str, str], str]:
+    """Exit status, verdict per scenario (and of the run, under ""), output."""
+    (tmp_path / "test_paper.py").write_text(text)
+    report = tmp_path / "run"
+    argv = [sys.executable, "-m", "pytest", "-q", "-c", str(CHECKOUT / "pyproject.toml"), "-p", "chaos.conftest"]
+    argv += ["-p", "no:cacheprovider", str(tmp_path / "test_paper.py"), *words]
+    environment = {
+        **os.environ,
+        RUN_VARIABLE: str(report),
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)
+    if not (report / "report.json").exists():
+        return done.returncode, {}, done.stdout + done.stderr
+    found = json.loads((report / "report.json").read_text())
+    verdicts = {one["id"]: one["verdict"] for one in found["scenarios"]} | {"": found["verdict"]}
+    return done.returncode, verdicts, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "verdicts"),
+    [
+        (LAB, 0, {"S3": "pass", "": "pass"}),
+        (LAB + BAD, 1, {"S3": "pass", "S4": "fail", "": "fail"}),
+        (LAB + DOUBT, 3, {"S3": "pass", "S5": "inconclusive", "": "inconclusive"}),
+        (LAB + BAD + DOUBT, 1, {"S3": "pass", "S4": "fail", "S5": "inconclusive", "": "fail"}),
+        (LAB + SMALL, 0, {"S3": "pass", "S6": "skipped", "": "pass"}),
+    ],
+    ids=["pass", "fail", "doubt", "fail and doubt", "too small"],
+)
+def test_exit_status_and_report_agree(tmp_path: Path, text: str, status: int, verdicts: dict[str, str]) -> None:
+    code, found, output = run(tmp_path, text)
+    assert found == verdicts, output
+    assert code == status, output
+
+
+def test_scenarios_are_chosen_by_id_as_a_mark_and_named_by_it(tmp_path: Path) -> None:
+    code, found, output = run(tmp_path, LAB + BAD, "-m", "S3", "-vv")
+    assert (code, found) == (0, {"S3": "pass", "": "pass"}), output
+    assert "test_good[S3]" in output
+
+
+def test_without_a_lab_there_is_one_clear_message_status_2_and_no_report(tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "chaos",
+        "-m",
+        "S3",
+        "--stack",
+        "no-such-lab",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = {**os.environ, RUN_VARIABLE: str(tmp_path / "run")}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=CHECKOUT, env=environment)
+    assert done.returncode == 2, done.stdout
+    assert "There is no lab 'no-such-lab' here" in done.stdout
+    assert "./lab up" in done.stdout
+    assert not (tmp_path / "run").exists()
