@@ -37,7 +37,7 @@ def perform(request: Request) -> Response:
     """Run against the real nodes, alone: two runs on one lab would undo each other's work."""
     inside = request.manifest.hypervisor.model_copy(update={"netns": None})  # where this process is already
     manifest = request.manifest.model_copy(update={"hypervisor": inside})
-    with exclusive(request.paths.dir / "deploy.lock"):
+    with exclusive(request.paths.run_dir / "deploy.lock"):
         return Run(request, ssh_inventory(request), Cluster(manifest, request.paths))()
 
 

@@ -118,7 +118,7 @@ def check_script(names: Sequence[str], binaries: Mapping[str, Binary], url: str 
     for name in names:
         fresh = f".{name}.new"
         if url is not None:
-            lines.append(f"curl -fsS --connect-timeout 5 --retry 2 -o {fresh} {url}/{name}")
+            lines.append(f"curl -fsS --connect-timeout 5 --max-time 120 --retry 2 -o {fresh} {url}/{name}")
         lines.append(f"echo '{binaries[name].sha256}  {fresh}' | sha256sum --check --quiet -")
         if name == "etcd":
             lines.append(f"rm -f {RUNNING_FILE}")

@@ -43,6 +43,9 @@ from machine.paths import CHECKOUT, StackPaths
 Props = dict[str, Any]
 
 _INPUTS: Final = ("manifest", "pki", "source", "instances")
+_BASE_SECONDS: Final = 120.0
+_NODE_SECONDS: Final = 60.0
+"""Limit of a run: nodes are restarted one after the other, each in about 10 s under emulation."""
 _FIXED: Final = (
     "Members are fixed while a lab lives: it has {old}, the configuration says {new}. "
     "Run ./lab destroy first, or set the configuration back."
@@ -186,7 +189,15 @@ def _apply(props: Props) -> Props:
     programs = found.programs()
     wanted = next(iter(plans.values())).binaries
     binaries = {name: Binary(path=programs[name], sha256=found.sha256[name]) for name in wanted}
-    response = run_child(Request(mode="apply", manifest=manifest, checkout=CHECKOUT, plans=plans, binaries=binaries))
+    request = Request(
+        mode="apply",
+        manifest=manifest,
+        checkout=CHECKOUT,
+        plans=plans,
+        binaries=binaries,
+        seconds=_BASE_SECONDS + _NODE_SECONDS * len(plans),
+    )
+    response = run_child(request)
     raise_for(response)
     digests = {name: binary.sha256 for name, binary in binaries.items()}
     return {**_inputs(props), **_outputs(response, plans), "binaries": digests}

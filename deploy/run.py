@@ -68,7 +68,7 @@ class Notes(BaseStateCallback):
 
 
 class _Tail(logging.Handler):
-    """Keeps the last lines that pyinfra logged, and passes warnings on to standard error."""
+    """Keeps the last lines that pyinfra logged, for a failure that says nothing itself."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -129,6 +129,7 @@ class Run:
         steps = {name: steps_for(plan, self.seen[name], self.sha256) for name, plan in plans.items()}
         if all(step == Steps() for step in steps.values()):
             self._say("nothing to do")
+            self._await_health()
             return
         with self._server(steps) as url:
             work = Work(steps, self.request.binaries, url, self.gate, self._ranks(steps))
@@ -139,10 +140,13 @@ class Run:
             names = ", ".join(sorted(host.name for host in self.state.failed_hosts))
             raise ToolError(f"Deploying failed on {names}")
         self._say("applied")
-        self.gate.wait_healthy(self.request.manifest.node_names, "All members should be healthy")
-        self._say("all members healthy")
+        self._await_health()
         fresh = self._look(binaries=False)
         self.seen = {name: _with_binaries(there, self.sha256) for name, there in fresh.items()}
+
+    def _await_health(self) -> None:
+        self.gate.wait_healthy(self.request.manifest.node_names, "All members should be healthy")
+        self._say("all members healthy")
 
     def _look(self, *, binaries: bool) -> dict[str, Observed]:
         paths = sorted({file.path for plan in self.request.plans.values() for file in plan.files})
