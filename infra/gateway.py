@@ -106,7 +106,7 @@ def classify(error: Exception, where: str, seconds: float) -> CallError:
     if isinstance(error, ConnectionRefusedError):
         return CallError(f"connection to {where} refused: nobody listens there", "refused")
     if isinstance(error, ssl.SSLError):
-        return CallError(f"TLS with {where} failed: {error.reason or error}", "tls")
+        return CallError(f"TLS with {where} failed: {getattr(error, 'reason', None) or error}", "tls")
     if isinstance(error, ConnectionResetError | http.client.HTTPException):
         return CallError(f"connection to {where} broke: {error or type(error).__name__}", "protocol")
     if isinstance(error, OSError):

@@ -47,13 +47,15 @@ class _EmbeddedProvider(Provider):
 
 def _start(props: Props) -> dict[str, object]:
     embedded = _embedded(props)
+    embedded.dir.parent.mkdir(parents=True, exist_ok=True)
+    embedded.dir.parent.chmod(0o700)  # seeds hold host keys, and the provider makes volumes readable
     embedded.start()
     names = ("hypervisor_id", "dir", "run_dir", "owned")
     return {**{name: props[name] for name in names}, "uri": embedded.uri, "netns": embedded.netns, "running": True}
 
 
 class EmbeddedHypervisor(Resource, module="lab", name="EmbeddedHypervisor"):
-    """libvirt in a namespace of its own; deleting it ends its machines and removes pool and consoles too."""
+    """libvirt in a namespace of its own; deleting it ends its machines and removes their volumes too."""
 
     uri: pulumi.Output[str]
     """libvirt connection URI, known once it runs."""
@@ -65,7 +67,7 @@ class EmbeddedHypervisor(Resource, module="lab", name="EmbeddedHypervisor"):
             "hypervisor_id": paths.hypervisor_id,
             "dir": str(paths.hypervisor),
             "run_dir": str(paths.run_dir),
-            "owned": [str(paths.pool), str(paths.consoles)],
+            "owned": [str(paths.pool)],
             "uri": None,
             "netns": None,
             "running": None,

@@ -142,6 +142,14 @@ class Lab(pulumi.ComponentResource):
         system_pool = pulumi.Output.concat(SYSTEM_POOL_DIR, "/", label)
         pool_path = str(paths.pool) if settings.kind == "embedded" else system_pool
         pool = hypervisor.pool(name=label, path=pool_path)
+        consoles = LocalFiles(
+            "consoles",
+            dir=paths.consoles,
+            public={},
+            private={},
+            whole=True,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
         base = hypervisor.base_volume(pool=pool, image=image.path)
         ids: dict[str, pulumi.Output[str]] = {}
         for guest in guests:
@@ -167,6 +175,7 @@ class Lab(pulumi.ComponentResource):
                 network=network,
                 mac=guest.mac,
                 console=paths.consoles / f"{guest.name}.log",
+                depends_on=consoles,
                 kernel=image.kernel,
                 initrd=image.initrd,
                 cmdline=image.cmdline,

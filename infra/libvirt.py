@@ -137,6 +137,7 @@ class Hypervisor:
         kernel: Path | None,
         initrd: Path | None,
         cmdline: str | None,
+        depends_on: pulumi.Resource,
     ) -> libvirt.Domain:
         """A machine, started; booted directly into `kernel` where there is one, else from its first disk."""
         direct: dict[str, object] = {}
@@ -154,7 +155,7 @@ class Hypervisor:
             cloudinit=seed.id,
             network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network.id, mac=mac.upper())],
             xml=libvirt.DomainXmlArgs(xslt=domain_xslt(console)),
-            opts=self._opts(),
+            opts=self._opts(depends_on),
             **direct,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,24 +56,31 @@ class _FilesProvider(Provider):
         where = Path(text(_props, "dir"))
         for name in mapping(_props, "public_digests").keys() | mapping(_props, "private_digests").keys():
             (where / name).unlink(missing_ok=True)
+        if _props.get("whole") is True:
+            shutil.rmtree(where, ignore_errors=True)
 
 
 def _write(props: Props) -> dict[str, object]:
     where = Path(text(props, "dir"))
     public, private = mapping(props, "public"), mapping(props, "private")
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, content in public.items():
         write_private(where / name, content, mode=0o644)
     for name, content in private.items():
         write_private(where / name, content)
     return {
         "dir": str(where),
+        "whole": props.get("whole") is True,
         "public_digests": {name: _digest(content) for name, content in public.items()},
         "private_digests": {name: _digest(content) for name, content in private.items()},
     }
 
 
 class LocalFiles(Resource, module="lab", name="LocalFiles"):
-    """Writes `public` (0644) and `private` (0600) files into `dir`."""
+    """Writes `public` (0644) and `private` (0600) files into `dir`, which it makes (0700).
+
+    Its end removes them; `whole` removes everything in the directory, and the directory.
+    """
 
     def __init__(
         self,
@@ -81,11 +89,13 @@ class LocalFiles(Resource, module="lab", name="LocalFiles"):
         dir: Path,  # noqa: A002
         public: Mapping[str, pulumi.Input[str]],
         private: Mapping[str, pulumi.Input[str]],
+        whole: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         secret: pulumi.Output[dict[str, str]] = pulumi.Output.secret(pulumi.Output.all(**private))
         props = {
             "dir": str(dir),
+            "whole": whole,
             "public": public,
             "private": secret,
             "public_digests": pulumi.Output.all(**public).apply(_digests),

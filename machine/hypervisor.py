@@ -22,6 +22,7 @@ from typing import Final, Literal
 
 from machine import netns
 from machine.errors import HypervisorError, LabError, RequirementError
+from machine.paths import cache_dir
 from machine.process import exclusive, run, write_private
 from machine.waiting import Pending, wait_until
 
@@ -142,6 +143,12 @@ class Embedded:
         return {*netns.processes(self.netns), *_marked(self.id)} - {os.getpid()}
 
     def _make_directories(self) -> None:
+        # What libvirt learns about QEMU takes it 8 s under TCG, and it checks itself whether it still holds.
+        shared = cache_dir() / "libvirt"
+        shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (self.dir / "cache").symlink_to(shared)
         for part in _PRIVATE:
             (self.dir / part).mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.dir / "lib" / "dnsmasq").mkdir(exist_ok=True)  # libvirt expects its package to have made this one

@@ -1,0 +1,173 @@
+"""Dynamic providers: what counts as a change, what is kept, what is written."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pulumi.output import Unknown
+
+from infra import hypervisor, keys, local_files
+from infra.dynamic import Provider, differs
+
+PLAIN = st.recursive(
+    st.booleans() | st.integers(-1000, 1000) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Example(Provider):
+    inputs = ("a", "b")
+    replacing = ("b",)
+
+
+def as_engine(value: object) -> object:
+    """What comes back from the engine: numbers are floats, tuples are lists."""
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: as_engine(item) for key, item in value.items()}
+    assert isinstance(value, list | tuple)
+    return [as_engine(item) for item in value]
+
+
+@given(PLAIN)
+def test_a_value_that_went_through_the_engine_is_no_change(value: object) -> None:
+    assert not differs(as_engine(value), value)
+
+
+@given(PLAIN, PLAIN)
+def test_other_values_are_a_change(one: object, other: object) -> None:
+    assert differs(one, other) == (as_engine(one) != as_engine(other))
+
+
+@pytest.mark.parametrize("value", [Unknown(), {"x": Unknown()}, ["x", Unknown()]])
+def test_what_is_not_known_yet_is_a_change(value: object) -> None:
+    assert differs({"x": "1"}, value)
+
+
+def test_only_named_inputs_change_a_resource_and_some_replace_it() -> None:
+    old: dict[str, object] = {"a": 1.0, "b": "x", "out": "y"}
+    assert Example().diff("", old, {"a": 1, "b": "x", "c": 3}).changes is False
+    changed = Example().diff("", old, {"a": 2, "b": "x"})
+    assert (changed.changes, changed.replaces) == (True, [])
+    assert Example().diff("", old, {"a": 1, "b": "z"}).replaces == ["b"]
+
+
+def test_a_new_node_gets_a_host_key_and_the_others_keep_theirs() -> None:
+    provider = keys._KeysProvider()
+    made = provider.create({"nodes": ["a", "b"]}).outs or {}
+    more = provider.update("", made, {"nodes": ["b", "c"]}).outs or {}
+    assert more["login_private"] == made["login_private"]
+    assert more["host_private"]["b"] == made["host_private"]["b"]
+    assert set(more["host_private"]) == set(more["host_public"]) == {"b", "c"}
+    assert len({made["login_private"], *made["host_private"].values(), *more["host_private"].values()}) == 4
+
+
+def test_openssh_derives_the_same_public_key(tmp_path: Path) -> None:
+    private = keys.new_key()
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text(private)
+    found = subprocess.run(["ssh-keygen", "-y", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+    assert found.split()[:2] == keys.public_key(private).split()
+
+
+def test_known_hosts_names_each_node_by_name_and_address(tmp_path: Path) -> None:
+    public = {"etcd1": keys.public_key(keys.new_key())}
+    path = tmp_path / "known_hosts"
+    path.write_text(keys.known_hosts(public, {"etcd1": "10.0.0.11"}))
+    for host in ("etcd1", "10.0.0.11"):
+        found = subprocess.run(["ssh-keygen", "-F", host, "-f", str(path)], capture_output=True, text=True, check=True)
+        assert public["etcd1"] in found.stdout
+
+
+def file_inputs(where: Path, public: dict[str, str], private: dict[str, str]) -> dict[str, object]:
+    return {
+        "dir": str(where),
+        "public": public,
+        "private": private,
+        "public_digests": local_files._digests(public),
+        "private_digests": local_files._digests(private),
+    }
+
+
+def test_private_files_are_for_their_owner_alone_and_the_state_holds_no_content(tmp_path: Path) -> None:
+    outs = local_files._FilesProvider().create(file_inputs(tmp_path, {"m": "shown"}, {"k": "hidden"})).outs
+    assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
+    assert (tmp_path / "k").read_text() == "hidden"
+    assert (tmp_path / "m").read_text() == "shown"
+    assert "hidden" not in str(outs)
+
+
+@pytest.mark.parametrize("damage", ["gone", "edited", "opened"])
+def test_a_refresh_sees_a_damaged_file_and_the_next_up_mends_it(tmp_path: Path, damage: str) -> None:
+    provider = local_files._FilesProvider()
+    inputs = file_inputs(tmp_path, {"m": "shown"}, {"k": "hidden"})
+    outs = provider.create(inputs).outs or {}
+    assert provider.diff("", provider.read("", outs).outs or {}, inputs).changes is False
+    key = tmp_path / "k"
+    {"gone": key.unlink, "edited": lambda: key.write_text("x"), "opened": lambda: key.chmod(0o644)}[damage]()
+    seen = provider.read("", outs).outs or {}
+    assert provider.diff("", seen, inputs).changes is True
+    mended = provider.update("", seen, inputs).outs or {}
+    assert provider.diff("", provider.read("", mended).outs or {}, inputs).changes is False
+
+
+def test_files_no_longer_wanted_go_and_all_go_at_the_end(tmp_path: Path) -> None:
+    provider = local_files._FilesProvider()
+    outs = provider.create(file_inputs(tmp_path, {"m": "1", "n": "2"}, {"k": "3"})).outs or {}
+    outs = provider.update("", outs, file_inputs(tmp_path, {"m": "1"}, {"k": "3"})).outs or {}
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "k"}
+    provider.delete("", outs)
+    provider.delete("", outs)  # from a half state
+    assert list(tmp_path.iterdir()) == []
+
+
+class FakeEmbedded:
+    """A hypervisor that is in the state that the test says."""
+
+    now = "running"
+    uri = "qemu+unix:///system?socket=/x"
+    netns = "etcdlab-0"
+
+    def __init__(self, *_: object) -> None: ...
+
+    def state(self) -> str:
+        return FakeEmbedded.now
+
+    def start(self) -> None:
+        FakeEmbedded.now = "running"
+
+    def stop(self) -> None:
+        FakeEmbedded.now = "absent"
+
+
+def test_a_dead_hypervisor_is_never_gone_and_the_next_up_starts_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hypervisor, "Embedded", FakeEmbedded)
+    provider = hypervisor._EmbeddedProvider()
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    inputs: dict[str, object] = {"hypervisor_id": "h", "dir": "d", "run_dir": "r", "owned": [str(pool)]}
+    outs = provider.create(inputs).outs or {}
+    assert provider.diff("", outs, inputs).changes is False
+    FakeEmbedded.now = "stopped"
+    seen = provider.read("h", outs)
+    assert (seen.id, (seen.outs or {})["running"]) == ("h", False)
+    diff = provider.diff("", outs, inputs)
+    assert (diff.changes, diff.replaces) == (True, [])
+    provider.update("", outs, inputs)
+    assert provider.diff("", outs, inputs).changes is False
+    provider.delete("", outs)
+    assert FakeEmbedded.now == "absent"
+    assert not pool.exists()
