@@ -6,8 +6,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-# A failed assertion may print the environment; a test that needs a passphrase makes its own.
-for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN"):
+# A failed assertion may print the environment; a test that needs a passphrase makes its own. And a test says itself
+# which stack it is about, whatever the shell that starts it is set to.
+for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN", "PULUMI_STACK", "ETCD_LAB_STACK"):
     os.environ.pop(name, None)
 
 settings.register_profile("lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
