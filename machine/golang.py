@@ -158,9 +158,12 @@ def _environment(program: Path) -> dict[str, str]:
     """What our builds set: no C compiler, module files as they are, and Go's caches inside ours
     unless this user has some already (then a build may reuse them, and adds nothing new).
     """
-    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+    env = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false", "GOWORK": "off"}
     shown = run([str(program), "env", "GOMODCACHE", "GOCACHE"], seconds=20, cwd=Path("/")).stdout.splitlines()
     for name, place in zip(("GOMODCACHE", "GOCACHE"), shown, strict=True):
         if not Path(place).is_dir():
             env[name] = str(cache_dir() / "go" / name.lower())
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    if not (config / "go").exists():
+        env["XDG_CONFIG_HOME"] = str(cache_dir() / "go" / "config")  # Go keeps usage counters there
     return env
