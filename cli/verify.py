@@ -136,7 +136,7 @@ def play(directory: Path, stack: str, scenarios: str) -> int:
     from cli import foreground
     from machine.paths import CHECKOUT
 
-    argv = [sys.executable, "-m", "pytest", "chaos/", "-m", scenarios]
+    argv = [sys.executable, "-m", "pytest", "chaos/", "-m", scenarios, "--junit-xml", str(directory / "junit.xml")]
     return foreground.run(argv, env=scenario_env(stack, directory), cwd=CHECKOUT)
 
 
