@@ -35,6 +35,7 @@ COMMANDS: Final = (
     "logs",
     "fault",
     "heal",
+    "check",
     "report",
     "sweep",
 )

@@ -167,7 +167,11 @@ class History:
             text = f"txn {'if ' + guard + ' ' if guard else ''}[{parts}]{done}"
         elif kind == Kind.RANGE:
             found = self.ranges.get(row)
-            got = ", ".join(f"{self.keys[k]}={self.show(v)}" for k, (v, _) in sorted(found.found.items())) if found else ""
+            got = (
+                ", ".join(f"{self.keys[k]}={self.show(v)}" for k, (v, _) in sorted(found.found.items()))
+                if found
+                else ""
+            )
             text = f"range {key} -> [{got}]"
         else:
             text = f"{kind.name.lower()} {self.leases[self.lease[row]]}"
@@ -181,4 +185,6 @@ class History:
         key = self.keys[part.key]
         if part.kind == Kind.PUT:
             return f"put {key} = {self.show(part.value)}"
-        return f"{part.kind.name.lower()} {key}" + (f" -> {self.show(part.value)}" if ok and part.kind == Kind.GET else "")
+        return f"{part.kind.name.lower()} {key}" + (
+            f" -> {self.show(part.value)}" if ok and part.kind == Kind.GET else ""
+        )

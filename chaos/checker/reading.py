@@ -22,6 +22,14 @@ NEXT = "Record it again, or cut the file before that line."
 LEASES = (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE, Kind.LEASE_REVOKE)
 
 
+BIGGEST = 2**40
+"""Revisions from here on are taken for damage: at 10,000 writes a second that is three years."""
+
+
+SINGLE, READ, REMOVAL, SWAP, UNKNOWN = 3, int(Kind.GET), int(Kind.DELETE), int(Kind.CAS), int(Outcome.UNKNOWN)
+"""Plain numbers for the loop over a million lines; kinds up to SINGLE are of one key."""
+
+
 class Broken(Exception):  # noqa: N818 - becomes a UsageError with file and line
     """What is wrong with one line."""
 
@@ -47,6 +55,19 @@ class Values(Numbers):
         return super().__missing__(thing)
 
 
+def _missing(name: object) -> str:
+    """What a KeyError means here."""
+    if name in ("op", "outcome", "process", "key", "expect", "invoke_ns", "lease", "ops"):
+        return f"{name} is missing"
+    return f"{name!r} is not an operation or outcome known here"
+
+
+def _revision(revision: int) -> int:
+    if not 0 < revision < BIGGEST:
+        raise Broken(f"revision {revision} is not between 1 and 2^40")
+    return revision
+
+
 class Reader:
     """Collects operations line by line; `history` checks the whole and gives it out."""
 
@@ -59,7 +80,7 @@ class Reader:
         self.values[None] = 0
         self.txns: dict[int, Txn] = {}
         self.ranges: dict[int, Found] = {}
-        self.columns = [array("q") for _ in range(15)]
+        self.flat = array("q")
         self.rows = 0
 
     def read(self, lines: Iterable[bytes]) -> None:
@@ -68,77 +89,68 @@ class Reader:
         Raises UsageError at the first broken one.
         """
         number = 0
-        (line_, process_, kind_, key_, value_, expect_, invoke_, return_, outcome_, revision_, mod_, count_, member_,
-         lease_, serializable_) = [column.append for column in self.columns]
-        loads, keys, values = orjson.loads, self.keys, self.values
+        loads, extend, operation = orjson.loads, self.flat.extend, self._operation
         try:
             for number, line in enumerate(lines, 1):
                 op = loads(line)
-                if "op" not in op:
-                    self._meta(op, number)
-                    continue
-                get = op.get
-                kind, outcome = KINDS[op["op"]], OUTCOMES[op["outcome"]]
-                invoke, ret = op["invoke_ns"], get("return_ns")
-                if type(invoke) is not int:
-                    raise Broken("invoke_ns is not an integer")
-                if outcome == 2:
-                    ret = NEVER
-                elif type(ret) is not int:
-                    raise Broken("return_ns is missing though the outcome is known")
-                elif ret < invoke:
-                    raise Broken(f"it returns ({ret}) before it is invoked ({invoke})")
-                revision, mod = get("revision"), get("mod_revision")
-                count, lease = NONE, get("lease")
-                expect = 0
-                if kind <= 3:
-                    key = op["key"]
-                    if type(key) is not str:
-                        raise Broken("key is not a string")
-                    key, value = keys[key], values[get("value")]
-                    if kind == 3:
-                        expect = values[op["expect"]]
-                    if kind != 1 and outcome == 0:
-                        count = self._count(kind, op)
-                    if kind in (0, 3) and value == 0:
-                        raise Broken("it writes null")
+                if "op" in op:
+                    extend(operation(op, number))
+                    self.rows += 1
                 else:
-                    key, value, count = self._complex(Kind(kind), op, outcome)
-                # every append happens only after all that can be wrong on this line has been looked at
-                row = (revision if revision is not None else NONE, mod if mod is not None else NONE)
-                if type(row[0]) is not int or type(row[1]) is not int:
-                    raise Broken("a revision is not an integer")
-                process = op["process"]
-                if type(process) is not int:
-                    raise Broken("process is not an integer")
-                member = get("member")
-                line_(number)
-                process_(process)
-                kind_(kind)
-                key_(key)
-                value_(value)
-                expect_(expect)
-                invoke_(invoke)
-                return_(ret)
-                outcome_(outcome)
-                revision_(row[0])
-                mod_(row[1])
-                count_(count)
-                member_(NONE if member is None else self.members[member])
-                lease_(NONE if lease is None or lease == 0 else self.leases[str(lease)])
-                serializable_(1 if get("serializable") else 0)
-                self.rows += 1
+                    self._meta(op, number)
         except orjson.JSONDecodeError as error:
             raise self._error(number, f"this line is not JSON, or was cut off ({error})") from None
         except Broken as error:
             raise self._error(number, str(error)) from None
         except KeyError as error:
-            name = error.args[0]
-            known = name in ("op", "outcome", "process", "key", "expect", "invoke_ns", "lease", "ops", "kvs")
-            what = f"{name} is missing" if known else f"{name!r} is not an operation or outcome known here"
-            raise self._error(number, what) from None
+            raise self._error(number, _missing(error.args[0])) from None
         except (TypeError, AttributeError, OverflowError, ValueError) as error:
             raise self._error(number, f"a field has the wrong type or size ({error})") from None
+
+    def _operation(self, op: dict[str, Any], number: int) -> tuple[int, ...]:
+        """One operation as a row of numbers, in the order of History's columns."""
+        get = op.get
+        kind, outcome = KINDS[op["op"]], OUTCOMES[op["outcome"]]
+        invoke, ret = op["invoke_ns"], get("return_ns")
+        if outcome == UNKNOWN:
+            ret = NEVER
+        elif ret is None:
+            raise Broken("return_ns is missing though the outcome is known")
+        elif ret < invoke:
+            raise Broken(f"it returns ({ret}) before it is invoked ({invoke})")
+        expect = 0
+        if kind <= SINGLE:
+            key = op["key"]
+            if type(key) is not str:
+                raise Broken("key is not a string")
+            key, value, count = self.keys[key], self.values[get("value")], NONE
+            if kind != READ:
+                if value == 0 and kind != REMOVAL:
+                    raise Broken("it writes null")
+                if kind == SWAP:
+                    expect = self.values[op["expect"]]
+                if outcome == 0:
+                    count = self._count(kind, op)
+        else:
+            key, value, count = self._complex(Kind(kind), op, outcome)
+        revision, mod, member, lease = get("revision"), get("mod_revision"), get("member"), get("lease")
+        return (
+            number,
+            op["process"],
+            kind,
+            key,
+            value,
+            expect,
+            invoke,
+            ret,
+            outcome,
+            NONE if revision is None else _revision(revision),
+            NONE if mod is None else mod,
+            count,
+            NONE if member is None else self.members[member],
+            self.leases[str(lease)] if lease else NONE,
+            1 if get("serializable") else 0,
+        )
 
     def _error(self, number: int, what: str) -> UsageError:
         return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
@@ -195,22 +207,24 @@ class Reader:
             return NONE, 0, int(succeeded)
         if kind == Kind.RANGE:
             start = op.get("key") or ""
-            if outcome == Outcome.OK:
-                found = {
-                    self.keys[kv["key"]]: (self.values[kv["value"]], kv.get("mod_revision") or NONE) for kv in op["kvs"]
-                }
-                end = op.get("range_end")
-                result = Found(start, prefix_end(start) if end is None else end, found)
-                names = [kv["key"] for kv in op["kvs"]]
-                if len(found) != len(names) or not all(map(result.covers, names)):
-                    raise Broken("a range returned a key twice, or one outside of it")
-                if op.get("more"):
-                    raise Broken("a range that was cut short by a limit cannot be checked")
-                self.ranges[self.rows] = result
+            if outcome == Outcome.OK and op.get("kvs") is not None:
+                self.ranges[self.rows] = self._found(start, op)
             return self.keys[start], 0, NONE
-        op["lease"]  # noqa: B018 - a missing one is a KeyError here
+        if not op["lease"]:
+            raise Broken("a lease operation needs its lease")
         ttl = op.get("ttl")
         return NONE, 0, NONE if ttl is None else ttl
+
+    def _found(self, start: str, op: dict[str, Any]) -> Found:
+        """What a range returned; one without kvs tells no more than its revision."""
+        end, names = op.get("range_end"), [kv["key"] for kv in op["kvs"]]
+        found = {self.keys[kv["key"]]: (self.values[kv["value"]], kv.get("mod_revision") or NONE) for kv in op["kvs"]}
+        result = Found(start, prefix_end(start) if end is None else end, found)
+        if len(found) != len(names) or not all(map(result.covers, names)):
+            raise Broken("a range returned a key twice, or one outside of it")
+        if op.get("more"):
+            raise Broken("a range that was cut short by a limit cannot be checked")
+        return result
 
     def _part(self, part: dict[str, Any], outcome: int) -> Part:
         kind = Kind(KINDS[part["op"]])
@@ -223,8 +237,9 @@ class Reader:
         if kind == Kind.DELETE and outcome == Outcome.OK:
             deleted = self._count(Kind.DELETE, {"revision": 0, **part})
         lease = part.get("lease")
-        return Part(kind, key, value, part.get("mod_revision") or NONE, deleted,
-                    NONE if not lease else self.leases[str(lease)])
+        return Part(
+            kind, key, value, part.get("mod_revision") or NONE, deleted, NONE if not lease else self.leases[str(lease)]
+        )
 
     def history(self) -> History:
         """All that was read.
@@ -232,10 +247,43 @@ class Reader:
         Raises UsageError for what only the whole shows: overlapping operations of one process, a repeated value in a
         ledger, a revision below the base.
         """
-        columns = [np.frombuffer(column, dtype=np.int64) if column else np.zeros(0, np.int64) for column in self.columns]
+        flat = np.frombuffer(self.flat, dtype=np.int64).reshape(-1, 15) if self.flat else np.zeros((0, 15), np.int64)
+        columns = [np.ascontiguousarray(flat[:, n]) for n in range(15)]
+        del flat
+        self.flat = array("q")
+        kind, value, mod = columns[2], columns[4], columns[10]
+        big = np.flatnonzero((mod >= BIGGEST) | (mod < NONE))
+        if len(big):
+            raise self._error(int(columns[0][big[0]]), "mod_revision is not between 1 and 2^40")
+        mod[(mod == 0) | ((kind == Kind.GET) & (value == 0))] = NONE  # an absent key has none
+        names = (
+            "line",
+            "process",
+            "kind",
+            "key",
+            "value",
+            "expect",
+            "invoke",
+            "ret",
+            "outcome",
+            "revision",
+            "mod",
+            "count",
+            "member",
+            "lease",
+        )
         history = History(
-            self.name, self.meta, list(self.keys), list(self.values), self.initial,
-            *columns[:14], columns[14] != 0, list(map(str, self.members)), list(self.leases), self.txns, self.ranges,
+            name=self.name,
+            meta=self.meta,
+            keys=list(self.keys),
+            values=list(self.values),
+            initial=self.initial,
+            **dict(zip(names, columns, strict=False)),
+            serializable=columns[14] != 0,
+            members=list(map(str, self.members)),
+            leases=list(self.leases),
+            txns=self.txns,
+            ranges=self.ranges,
         )
         self._overlaps(history)
         if self.meta.ledger:
@@ -261,8 +309,8 @@ class Reader:
             if one in seen:
                 raise self._error(
                     int(history.line[row]),
-                    f"the ledger value {history.show(one[1])} of key {history.keys[one[0]]} was already written in line "
-                    f"{history.line[seen[one]]}",
+                    f"the ledger value {history.show(one[1])} of key {history.keys[one[0]]} was already written in "
+                    f"line {history.line[seen[one]]}",
                 )
             seen[one] = row
 

@@ -18,13 +18,13 @@ lowest revision nobody mentions, or one that a read mentioned as that of its val
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
 
 from chaos.checker.model import NONE, NULL, Kind
-from chaos.checker.steps import ANY, EMPTY, Cell, Cells, Step, apply, drop_lease, stamped
+from chaos.checker.steps import ANY, EMPTY, FAR, Cell, Cells, Step, apply, drop_lease, stamped
 
 
 class Answer(Enum):
@@ -100,18 +100,18 @@ class _Search:
         cells = [EMPTY] * len(numbers)
         for key, value in initial.items():
             if key in numbers:
-                cells[numbers[key]] = Cell(value, ANY)
+                cells[numbers[key]] = Cell(value, ANY - (base if world.base_known else FAR))
         self.classes = self._classes([one for one in steps if not one.must])
         self.writes_at = {one.revision for one in self.must if one.revision >= 0 and _surely_writes(one)}
         self.hints = self._hints()
         mentioned = {mod for mods in self.hints.values() for mod in mods}
         self.reserved = self.writes_at | mentioned | world.taken
-        self.chain = sorted((n for n in range(len(self.must)) if self.must[n].revision >= 0),
-                            key=lambda n: self.must[n].revision)
+        self.chain = sorted(
+            (n for n in range(len(self.must)) if self.must[n].revision >= 0), key=lambda n: self.must[n].revision
+        )
         self.start = Node(0, 0, base, tuple(cells), (0,) * len(self.classes), 0, frozenset())
-        self.chain_at: dict[int, int] = {0: 0}
+        self.floor = self._floors()
         self.leased = any(part.lease >= 0 for one in steps for part in one.parts)
-        self.has_old = any(cell.mod == ANY for cell in cells)
 
     def _classes(self, unknown: list[Step]) -> list[list[Step]]:
         """Unknown steps by signature, each list by invocation; those that nobody could have seen are left out."""
@@ -127,9 +127,13 @@ class _Search:
                     vague.add(part.key)
         classes: dict[object, list[Step]] = {}
         for one in sorted(unknown, key=lambda one: one.invoke):
-            seen = self.strict or one.revoke >= 0 or any(
-                part.key in vague or (part.key, part.value if part.kind == Kind.PUT else NULL) in read
-                for part in one.parts
+            seen = (
+                self.strict
+                or one.revoke >= 0
+                or any(
+                    part.key in vague or (part.key, part.value if part.kind == Kind.PUT else NULL) in read
+                    for part in one.parts
+                )
             )
             if seen:
                 classes.setdefault(one.signature, []).append(one)
@@ -167,7 +171,7 @@ class _Search:
                     break
             else:
                 stack.pop()
-                del path[max(keep - 1, 0):]
+                del path[max(keep - 1, 0) :]
             if places > self.limit.places or (places & 255 == 0 and self.limit.passed()):
                 return Result(Answer.LIMIT, best[1], self._enabled_rows(best[2]), places)
         return Result(Answer.NO, best[1], self._enabled_rows(best[2]), places)
@@ -192,7 +196,7 @@ class _Search:
     def _enabled(self, node: Node) -> tuple[list[int], int]:
         """Acknowledged steps not taken that nothing not taken precedes; and the least return among those not taken."""
         out: list[int] = []
-        least = 2**63
+        least = FAR
         n, mask = node.low, node.mask
         must = self.must
         while n < len(must) and must[n].invoke <= least:
@@ -207,17 +211,20 @@ class _Search:
 
     def _next_revision(self, node: Node) -> int:
         """Lowest revision among the steps not taken that carry one."""
-        at = self.chain_at.get(node.low, 0)
-        while at < len(self.chain) and self._taken(node, self.chain[at], whole=False):
+        low, mask, chain = node.low, node.mask, self.chain
+        at = self.floor[low]
+        while at < len(chain) and (chain[at] < low or mask >> (chain[at] - low) & 1):
             at += 1
-        self.chain_at[node.low] = at
-        while at < len(self.chain) and self._taken(node, self.chain[at], whole=True):
-            at += 1
-        return self.must[self.chain[at]].revision if at < len(self.chain) else 2**63
+        return self.must[chain[at]].revision if at < len(chain) else FAR
 
-    @staticmethod
-    def _taken(node: Node, n: int, *, whole: bool) -> bool:
-        return n < node.low or (whole and bool(node.mask >> (n - node.low) & 1))
+    def _floors(self) -> list[int]:
+        """For each number of steps taken from the front: the part of the chain that is done for sure."""
+        floors, at = [], 0
+        for low in range(len(self.must) + 1):
+            while at < len(self.chain) and self.chain[at] < low:
+                at += 1
+            floors.append(at)
+        return floors
 
     def _moves(self, node: Node) -> Iterator[tuple[int, Node]]:
         enabled, least = self._enabled(node)
@@ -239,7 +246,7 @@ class _Search:
         for number, group in enumerate(self.classes):
             used = node.used[number]
             if used < len(group) and group[used].invoke <= least:
-                count = (*node.used[:number], used + 1, *node.used[number + 1:])
+                count = (*node.used[:number], used + 1, *node.used[number + 1 :])
                 for _, after in self._take(node, group[used], bound):
                     yield -group[used].row - 2, after._replace(used=count)
         if self.leased:
@@ -265,8 +272,6 @@ class _Search:
             dead = dead | {one.revoke}
         elif one.grant >= 0:
             dead = dead - {one.grant}
-        if cells != node.cells and not wrote and not self._old_enough(cells):
-            return
         if not one.must and not wrote:
             return
         fresh = node.fresh & ~_touched(one) if node.fresh else 0
@@ -287,11 +292,6 @@ class _Search:
             mod = revision if known else NONE
             yield False, node._replace(revision=revision, cells=stamped(one, cells, mod), fresh=fresh, dead=dead)
 
-    def _old_enough(self, cells: Cells) -> bool:
-        """No initial value was given a mod revision above the base."""
-        del cells
-        return True
-
     def _revisions(self, node: Node, one: Step, bound: int) -> Iterator[tuple[int, bool]]:
         """Revisions that a write may take now, and whether it is to be remembered as mod revision."""
         following = node.revision + 1
@@ -299,15 +299,16 @@ class _Search:
             if one.revision == following or (one.revision > following and not self.strict):
                 yield one.revision, True
             return
+        least = max(node.revision, one.after)
         if self.strict:
-            if following not in self.writes_at and following <= bound:
+            if following > least and self._open(following, least, bound):
                 yield following, True
             return
-        yield from ((h, True) for h in self._hinted(one) if self._open(h, node.revision, bound))
-        free = following
+        yield from ((h, True) for h in self._hinted(one) if self._open(h, least, bound))
+        free = least + 1
         while free in self.reserved:
             free += 1
-        if self._open(free, node.revision, bound):
+        if self._open(free, least, bound):
             yield free, False
 
     def _open(self, revision: int, now: int, bound: int) -> bool:
@@ -354,12 +355,8 @@ def _blind(one: Step) -> int:
 
 def _renumber(one: Step, numbers: dict[int, int]) -> Step:
     """The same step with keys numbered from 0."""
-    from dataclasses import replace
-
     guards = tuple(replace(guard, key=numbers[guard.key]) for guard in one.guards)
     refused = tuple(replace(guard, key=numbers[guard.key]) for guard in one.refused)
-    return replace(one, guards=guards, refused=refused,
-                   parts=tuple(replace(part, key=numbers[part.key]) for part in one.parts))
-
-
-Searcher = Callable[[Sequence[Step], dict[int, int], World, Limit], Result]
+    return replace(
+        one, guards=guards, refused=refused, parts=tuple(replace(part, key=numbers[part.key]) for part in one.parts)
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chaos.checker.model import NONE, NULL, History, Kind, Outcome
+from chaos.checker.model import NONE, NULL, History, Kind, Outcome, Txn
 
 
 class Cell(NamedTuple):
@@ -19,11 +19,16 @@ class Cell(NamedTuple):
 
     value: int
     mod: int = NONE
-    """Mod revision; NONE when nobody ever learned it; ANY for an initial value before somebody did."""
+    """Mod revision; NONE when nobody ever learned it; ANY or less for an initial value before somebody did."""
     lease: int = NONE
 
 
 ANY = -2
+"""`ANY - base`: an initial value, of some mod revision up to base that nobody has read yet."""
+ALWAYS = -(2**62)
+"""Before every time."""
+FAR = 2**63
+"""Beyond every time and revision."""
 EMPTY = Cell(NULL)
 
 
@@ -56,6 +61,8 @@ class Step:
     revoke: int = NONE
     """Lease that it revokes."""
     grant: int = NONE
+    after: int = NONE
+    """It takes a revision above this one (what had been answered before it was invoked)."""
 
     @property
     def keys(self) -> set[int]:
@@ -65,8 +72,9 @@ class Step:
     @property
     def reads_only(self) -> bool:
         """Whether it never changes the store."""
-        return self.revoke < 0 and all(part.kind == Kind.GET or (part.kind == Kind.DELETE and part.count == 0)
-                                       for part in self.parts)
+        return self.revoke < 0 and all(
+            part.kind == Kind.GET or (part.kind == Kind.DELETE and part.count == 0) for part in self.parts
+        )
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -88,54 +96,67 @@ class Effect:
 
 def step(history: History, row: int) -> Step | None:
     """The machine's view of one operation; None when it says nothing (it failed, or an unknown one only reads)."""
-    outcome, kind = history.outcome[row], Kind(int(history.kind[row]))
-    if outcome == Outcome.FAIL or history.serializable[row]:
+    if history.outcome[row] == Outcome.FAIL:
         return None
-    ok = bool(outcome == Outcome.OK)
-    key, value, count = int(history.key[row]), int(history.value[row]), int(history.count[row])
-    lease = int(history.lease[row])
-    guards: list[Guard] = []
-    refused: tuple[Guard, ...] = ()
-    parts: list[Effect] = []
-    revoke = grant = NONE
+    ok = bool(history.outcome[row] == Outcome.OK)
+    guards, parts, refused = _body(history, row, ok)
+    kind, lease = history.kind[row], int(history.lease[row])
+    revoke = lease if kind == Kind.LEASE_REVOKE else NONE
+    if not ok and revoke < 0 and all(part.kind == Kind.GET for part in parts):
+        return None
+    # a serializable read may show any state there was, so for the order it may have been invoked at any time
+    invoke = ALWAYS if history.serializable[row] else int(history.invoke[row])
+    return Step(
+        row,
+        invoke,
+        int(history.ret[row]),
+        int(history.revision[row]) if ok else NONE,
+        ok,
+        guards,
+        parts,
+        refused,
+        revoke,
+        lease if kind == Kind.LEASE_GRANT else NONE,
+    )
+
+
+Body = tuple[tuple[Guard, ...], tuple[Effect, ...], tuple[Guard, ...]]
+
+
+def _body(history: History, row: int, ok: bool) -> Body:
+    """Guards, parts, and the guards of which one did not hold."""
+    kind, key, value = Kind(int(history.kind[row])), int(history.key[row]), int(history.value[row])
+    count, lease = int(history.count[row]), int(history.lease[row])
     if kind == Kind.PUT:
-        parts.append(Effect(kind, key, value, lease=lease))
-    elif kind == Kind.GET and ok:
-        parts.append(Effect(kind, key, value, int(history.mod[row])))
-    elif kind == Kind.DELETE:
-        parts.append(Effect(kind, key, count=count if ok else NONE))
-    elif kind == Kind.CAS:
+        return (), (Effect(kind, key, value, lease=lease),), ()
+    if kind == Kind.DELETE:
+        return (), (Effect(kind, key, count=count if ok else NONE),), ()
+    if kind == Kind.CAS:
         done = not ok or count == 1
-        guards.append(Guard(key, int(history.expect[row]), equal=done))
-        if done:
-            parts.append(Effect(Kind.PUT, key, value, lease=lease))
-    elif kind == Kind.TXN:
-        txn = history.txns[row]
-        compare = tuple(Guard(k, v) for k, v in txn.compare)
-        if ok and count == 0:
-            refused = compare
-        else:
-            guards.extend(compare)
-            parts.extend(
-                Effect(int(part.kind), part.key, part.value, part.mod, part.deleted, part.lease)
-                for part in txn.parts
-                if ok or part.kind != Kind.GET
-            )
-    elif kind == Kind.RANGE and ok:
+        guard = Guard(key, int(history.expect[row]), equal=done)
+        return (guard,), (Effect(Kind.PUT, key, value, lease=lease),) if done else (), ()
+    if kind == Kind.TXN:
+        return _txn(history.txns[row], ok, done=not ok or count == 1)
+    reads: tuple[Effect, ...] = ()
+    if kind == Kind.GET and ok:
+        reads = (Effect(kind, key, value, int(history.mod[row])),)
+    elif kind == Kind.RANGE and row in history.ranges:
         found = history.ranges[row]
-        parts.extend(
-            Effect(Kind.GET, number, *found.found.get(number, (NULL, NONE)))
-            for number, name in enumerate(history.keys)
-            if found.covers(name)
-        )
-    elif kind == Kind.LEASE_REVOKE:
-        revoke = lease
-    elif kind == Kind.LEASE_GRANT:
-        grant = lease
-    if not ok and not any(part.kind != Kind.GET for part in parts) and revoke < 0:
-        return None
-    return Step(row, int(history.invoke[row]), int(history.ret[row]), int(history.revision[row]), ok,
-                tuple(guards), tuple(parts), refused, revoke, grant)
+        covered = (number for number, name in enumerate(history.keys) if found.covers(name))
+        reads = tuple(Effect(Kind.GET, n, *found.found.get(n, (NULL, NONE))) for n in covered)
+    return (), reads, ()
+
+
+def _txn(txn: Txn, ok: bool, *, done: bool) -> Body:
+    compare = tuple(Guard(key, value) for key, value in txn.compare)
+    if not done:
+        return (), (), compare
+    parts = tuple(
+        Effect(int(part.kind), part.key, part.value, part.mod, part.deleted, part.lease)
+        for part in txn.parts
+        if ok or part.kind != Kind.GET
+    )
+    return compare, parts, ()
 
 
 Cells = tuple[Cell, ...]
@@ -152,41 +173,44 @@ def apply(one: Step, cells: Cells, dead: frozenset[int]) -> tuple[Cells, bool] |
     if one.refused and all(guard.holds(cells[guard.key]) for guard in one.refused):
         return None
     if one.revoke >= 0:
-        if one.revoke in dead:
-            return None
-        return drop_lease(cells, one.revoke)
-    out: list[Cell] | None = None
+        return None if one.revoke in dead else drop_lease(cells, one.revoke)
+    if not one.parts:
+        return cells, False
+    out = list(cells)
     wrote: set[int] = set()
     for part in one.parts:
-        cell = cells[part.key] if out is None else out[part.key]
-        if part.kind == Kind.GET:
-            if cell.value != part.value:
-                return None
-            if part.mod >= 0 and part.value != NULL:
-                if part.key in wrote:
-                    if one.revision >= 0 and part.mod != one.revision:
-                        return None
-                    continue
-                if cell.mod == ANY:
-                    out = list(cells) if out is None else out
-                    out[part.key] = Cell(cell.value, part.mod, cell.lease)
-                elif cell.mod != part.mod:
-                    return None
-        elif part.kind == Kind.PUT:
-            if part.lease in dead:
-                return None
-            out = list(cells) if out is None else out
-            out[part.key] = Cell(part.value, NONE, part.lease)
-            wrote.add(part.key)
-        else:
-            present = cell.value != NULL
-            if part.count >= 0 and present != (part.count == 1):
-                return None
-            if present:
-                out = list(cells) if out is None else out
-                out[part.key] = EMPTY
-                wrote.add(part.key)
-    return (cells if out is None else tuple(out)), bool(wrote)
+        cell = out[part.key]
+        after = _read(one, part, cell, wrote) if part.kind == Kind.GET else _write(part, cell, wrote, dead)
+        if after is None:
+            return None
+        out[part.key] = after
+    return tuple(out), bool(wrote)
+
+
+def _read(one: Step, part: Effect, cell: Cell, wrote: set[int]) -> Cell | None:
+    """The cell after a read of it (its mod revision may have become known)."""
+    if cell.value != part.value:
+        return None
+    if part.mod < 0 or part.value == NULL or part.mod == cell.mod:
+        return cell
+    if part.key in wrote:
+        return cell if one.revision < 0 or part.mod == one.revision else None
+    return Cell(cell.value, part.mod, cell.lease) if cell.mod <= ANY and part.mod <= ANY - cell.mod else None
+
+
+def _write(part: Effect, cell: Cell, wrote: set[int], dead: frozenset[int]) -> Cell | None:
+    """The cell after a put or a delete."""
+    if part.kind == Kind.PUT:
+        if part.lease in dead:
+            return None
+        wrote.add(part.key)
+        return Cell(part.value, NONE, part.lease)
+    present = cell.value != NULL
+    if part.count >= 0 and present != (part.count == 1):
+        return None
+    if present:
+        wrote.add(part.key)
+    return EMPTY
 
 
 def drop_lease(cells: Cells, lease: int) -> tuple[Cells, bool]:

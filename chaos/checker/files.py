@@ -1,0 +1,29 @@
+"""The checker's one door to the disk: a history file, and the watch events beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chaos.checker.model import History
+from chaos.checker.reading import read_history
+from chaos.checker.verdict import Report, check
+from machine.errors import UsageError
+
+
+def load_history(path: Path) -> History:
+    """Read a history file.
+
+    Raises UsageError when there is no such file, or with file and line when it is broken.
+    """
+    try:
+        with path.open("rb") as lines:
+            return read_history(lines, str(path))
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the history: {error.strerror}", where=str(path), next="Give the path of a history.jsonl."
+        ) from None
+
+
+def check_file(path: Path, *, seconds: float) -> Report:
+    """Check a history file, with the watch.jsonl beside it if there is one."""
+    return check(load_history(path), seconds=seconds)

@@ -1,0 +1,229 @@
+"""Revision path: decide a history whose acknowledged operations all carry revisions, in near-linear time.
+
+Revisions fix the order of everything acknowledged, so only two things are open: whether what was seen agrees with the
+last write at or below, and which writes of unknown outcome took effect, and where. The second is settled by evidence:
+a mod revision that was read names the place exactly (`Places`), a value or an absence without one names a window
+(`windows`), and in a closed world every revision must have been taken by somebody (`gaps`). Each step either proves
+a contradiction, or finds the one possible (or an as good as any) choice, or says it cannot; then the search path
+decides those keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chaos.checker import gaps, windows
+from chaos.checker.model import NONE, NULL, Flags, History, Ints, Kind, Outcome
+from chaos.checker.order import RealTime, check_order
+from chaos.checker.places import Undecided, Unknowns
+from chaos.checker.rows import Compiled, Extra, Table, compile_rows, joined
+from chaos.checker.said import said_wrong
+from chaos.checker.violation import Violation, violation
+
+SHIFT = 41
+"""Bits for a revision (the reader takes none of 2^40 or more); the rest of 63 are for the key."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """What the revision path found: a violation, nothing wrong, or keys that it could not decide."""
+
+    violation: Violation | None = None
+    undecided: set[int] | None = None
+    settled: dict[int, int] = field(default_factory=dict)
+    """Writes of unknown outcome found to have happened: row -> revision (0: somewhere in a window)."""
+    taken: frozenset[int] = frozenset()
+    """Every revision known to be taken."""
+
+
+@dataclass(slots=True)
+class Match:
+    """Each sight with the last known write at or below it."""
+
+    writes: Table
+    order: Ints
+    """Writes sorted by key and revision."""
+    at: Ints
+    """For each sight: position in `order`, or NONE for the initial state."""
+    value: Ints
+    revision: Ints
+    """Of that write; NONE for the initial state."""
+    good: Flags
+
+
+class Path:
+    """One run of the revision path."""
+
+    def __init__(self, history: History, past: RealTime, compiled: Compiled) -> None:
+        self.history, self.past = history, past
+        self.sights, self.writes = compiled.sights, compiled.writes
+        self.refused = compiled.refused
+        self.initial = np.zeros(len(history.keys) + 1, np.int64)
+        for key, value in history.initial.items():
+            self.initial[key] = value
+        self.unknowns = Unknowns(history, past)
+        self.settled: dict[int, int] = {}
+        self.leased = leased_keys(history)
+
+    def match(self) -> Match:
+        """Look up every sight."""
+        writes, sights = self.writes, self.sights
+        code = writes.key << SHIFT | writes.revision
+        order = np.argsort(code, kind="stable")
+        sorted_code = code[order]
+        at = np.searchsorted(sorted_code, sights.key << SHIFT | sights.revision, side="right") - 1
+        if len(order):
+            first = order[np.maximum(at, 0)]
+            at = np.where((at >= 0) & (writes.key[first] == sights.key), at, NONE)
+            value = np.where(at >= 0, writes.value[first], self.initial[sights.key])
+            revision = np.where(at >= 0, writes.revision[first], NONE)
+        else:
+            at = np.full(len(sights), NONE, np.int64)
+            value, revision = self.initial[sights.key], at
+        meta = self.history.meta
+        old = (revision == NONE) & ((sights.mod <= meta.base_revision) | (not meta.base_known))
+        right_mod = (sights.mod < 0) | (sights.mod == revision) | old
+        equal = sights.equal == 1
+        good = np.where(equal, (value == sights.value) & (right_mod | (value == NULL)), value != sights.value)
+        return Match(writes, order, at, value, revision, good)
+
+    def run(self) -> Decision:
+        """Settle what evidence settles, then look at what is left."""
+        while True:
+            match = self.match()
+            bad = np.flatnonzero(~match.good)
+            exact = bad[(self.sights.mod[bad] >= 0) & (self.sights.equal[bad] == 1)]
+            if not len(exact):
+                break
+            wrong = said_wrong(self.history, self.sights, self.writes, match.revision, exact)
+            if wrong is not None:
+                return self._violated(wrong)
+            try:
+                found = self.unknowns.place(self.sights, exact, self.writes)
+            except Undecided as open_:
+                return self._undecided(open_.keys)
+            if isinstance(found, Violation):
+                return self._violated(found)
+            self._settle(found)
+        clash = self._initial_mods(match)
+        if clash is not None:
+            return Decision(violation=clash)
+        return self._rest(match, bad)
+
+    def _rest(self, match: Match, bad: Ints) -> Decision:
+        """What exact places did not explain: windows, refused transactions, and gaps of a closed world."""
+        try:
+            if self.unknowns.guessed and len(bad):
+                raise Undecided(set(self.sights.key[bad].tolist()))
+            wanted = windows.find(self, match, bad)
+            if isinstance(wanted, Violation):
+                return self._violated(wanted)
+            self._refused(match, wanted)
+            closed = self.history.meta.closed_world
+            taken = frozenset(self.writes.revision.tolist()) if wanted or closed else frozenset()
+            if closed:
+                gap = gaps.fill(self, match, wanted, taken)
+                if gap is not None:
+                    return self._violated(gap)
+            elif wanted and not windows.fit(wanted, taken, self.history.meta.base_revision):
+                raise Undecided({window.key for window in wanted})
+        except Undecided as open_:
+            return self._undecided(open_.keys)
+        self.settled.update((window.row, 0) for window in wanted)
+        return Decision(settled=self.settled)
+
+    def _violated(self, found: Violation) -> Decision:
+        """A violation is proved only while every choice made so far was forced."""
+        if self.unknowns.guessed:
+            return self._undecided(set(self.unknowns.guessed))
+        return Decision(violation=found)
+
+    def _undecided(self, keys: Iterable[int]) -> Decision:
+        return Decision(
+            undecided=set(keys) | set(self.unknowns.guessed),
+            settled=self.settled,
+            taken=frozenset(self.writes.revision.tolist()),
+        )
+
+    def _settle(self, found: dict[int, int]) -> None:
+        """Unknown writes proved to have happened at exact revisions become known ones, with what they saw."""
+        writes, sights = Extra(), Extra()
+        for row, revision in found.items():
+            for key, value in self.unknowns.effects[row].items():
+                writes.add(key, revision, value, row)
+            for key, value in self.unknowns.conditions[row]:
+                sights.add(key, revision - 1, value, row)
+        self.settled.update(found)
+        self.writes = joined(self.writes, writes.table())
+        self.sights = joined(self.sights, sights.table())
+
+    def _initial_mods(self, match: Match) -> Violation | None:
+        """An initial value has one mod revision, whoever reads it."""
+        old = np.flatnonzero(
+            (match.at == NONE)
+            & (self.sights.mod >= 0)
+            & match.good
+            & (self.sights.equal == 1)
+            & (self.sights.value != NULL)
+        )
+        if len(old) < 2:
+            return None
+        key, mod = self.sights.key[old], self.sights.mod[old]
+        order = np.lexsort((mod, key))
+        differ = np.flatnonzero((key[order][1:] == key[order][:-1]) & (mod[order][1:] != mod[order][:-1]))
+        if not len(differ):
+            return None
+        pair = [int(self.sights.row[old[order[differ[0] + n]]]) for n in (0, 1)]
+        return violation(
+            self.history,
+            "mod revision",
+            "Two reads give the same initial value different mod revisions.",
+            pair,
+            int(key[order[differ[0]]]),
+        )
+
+    def _refused(self, match: Match, wanted: list[windows.Window]) -> None:
+        """A txn refused for one of several reasons: fine when one is seen in what is settled, else undecided."""
+        moved = {window.key for window in wanted}
+        code = self.writes.key[match.order] << SHIFT | self.writes.revision[match.order]
+        for row in self.refused:
+            compare = self.history.txns[row].compare
+            if not any(
+                key not in moved and self._value_at(match, code, key, int(self.history.revision[row])) != value
+                for key, value in compare
+            ):
+                raise Undecided({key for key, _ in compare})
+
+    def _value_at(self, match: Match, code: Ints, key: int, revision: int) -> int:
+        at = int(np.searchsorted(code, key << SHIFT | revision, side="right")) - 1
+        if at < 0 or self.writes.key[match.order[at]] != key:
+            return int(self.initial[key])
+        return int(self.writes.value[match.order[at]])
+
+
+def decide(history: History) -> Decision:
+    """The verdict of the revision path on the acknowledged operations that carry revisions."""
+    past = RealTime(history)
+    wrong = check_order(history, past, history.takes_revision())
+    if wrong is not None:
+        return Decision(violation=wrong)
+    compiled = compile_rows(history)
+    if isinstance(compiled, Violation):
+        return Decision(violation=compiled)
+    return Path(history, past, compiled).run()
+
+
+def leased_keys(history: History) -> set[int]:
+    """Keys that a lease may delete."""
+    if not history.leases:
+        return set()
+    rows = np.flatnonzero((history.lease >= 0) & np.isin(history.kind, (Kind.PUT, Kind.CAS)) & (history.outcome != 1))
+    return {int(key) for key in history.key[rows]} | {
+        part.key
+        for row, txn in history.txns.items()
+        for part in txn.parts
+        if part.lease >= 0 and history.outcome[row] != Outcome.FAIL
+    }
