@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Look at everything the lab requires of this machine; exit 1 when it cannot be built."""
-        from cli.preflight import plan_of, settings_of
+        from cli.preflight import settings_of
+        from infra.requirements import plan_of
         from machine.doctor import examine, healthy
         from machine.log import say
         from machine.paths import stack_paths

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra import membership
+from infra import membership, requirements
 from infra.settings import Accelerator, LabSettings
-from machine import etcd_binaries, image, kvm
+from machine import checks, etcd_binaries, image, kvm
 from machine.errors import LabError
 from machine.log import say
 from machine.paths import StackPaths, stack_paths
@@ -40,11 +40,13 @@ def current() -> StackPaths:
 
 
 def prepare(settings: LabSettings) -> Parts:
-    """Say what is worth a warning, and find or make image and etcd; quick when both are in the cache.
+    """Check the machine, say what is worth a warning, and find or make image and etcd.
 
-    Raises SettingsError, RequirementError, ToolError.
+    Quick when both are in the cache. Raises SettingsError, RequirementError, ToolError.
     """
-    membership.refuse_change(settings, current())
+    paths = current()
+    membership.refuse_change(settings, paths)
+    checks.preflight(requirements.plan_of(settings, paths))  # ./lab does so before, a plain pulumi up does not
     for warning in settings.warnings:
         pulumi.warn(warning)
     guest = image.ensure_image(settings.image, settings.image_sha256, say)

@@ -336,7 +336,13 @@ CHECKS: Final = (
         _libvirt,
         hard=True,
     ),
-    Check("kvm", "KVM", "machines run ten times faster with it", "Enable virtualisation in the firmware", _kvm),
+    Check(
+        "kvm",
+        "KVM",
+        "machines run ten times faster with it",
+        "Nothing where it cannot work; else enable virtualisation and let this user open /dev/kvm",
+        _kvm,
+    ),
     Check(
         "memory",
         "Memory",
