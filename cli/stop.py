@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import typer
@@ -29,6 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def shut_down(lab: OpenLab) -> None:
     """Shut all machines down, side by side; one that does not end in time loses its power, and is named."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from machine.errors import DeadlineError
     from machine.libvirt_api import connect, domain_state, power_off
     from machine.log import Heartbeat, say

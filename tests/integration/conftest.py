@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +19,16 @@ from pathlib import Path
 import pytest
 
 from chaos.lab import Lab
+from cli import state
 from infra.manifest import load
 from machine import netns
 from machine.hypervisor import Embedded
 from machine.paths import CHECKOUT, StackPaths, stack_paths
 from machine.process import Completed
+from machine.waiting import Pending, wait_until
 
 STACK = "itest"
+BACKEND = CHECKOUT / ".lab" / "state"
 UP_SECONDS = 900.0
 VERIFY_SECONDS = 2400.0
 
@@ -90,6 +94,43 @@ class Stack:
         said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert done.ok, f"./lab {' '.join(words)} ended with {done.status}:\n{said}"
         return done
+
+    def start(self, verb: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start `./lab VERB` in a session of its own, without a terminal; what it says goes to `log`."""
+        with log.open("wb") as stream:
+            return subprocess.Popen(
+                ["./lab", verb],
+                cwd=CHECKOUT,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def deployment(self) -> state.Deployment:
+        """What the engine's state holds of it."""
+        return state.read(BACKEND, self.name) or state.Deployment()
+
+    def reach(self, child: subprocess.Popen[bytes], point: Callable[[], bool], log: Path, *, seconds: float) -> None:
+        """Wait until `point` is reached while `child` runs."""
+
+        def probe() -> None:
+            if child.poll() is not None:
+                pytest.fail(f"ended with {child.returncode} before the point was reached:\n{log.read_text()}")
+            if not point():
+                raise Pending(log.read_text()[-300:])
+
+        wait_until(probe, "the point", seconds=seconds, every=0.05)
+
+    def kill(self, child: subprocess.Popen[bytes]) -> None:
+        """SIGKILL `child` together with the engine that it runs."""
+        engines = [lock.pid for lock in state.locks(BACKEND, self.name)]
+        child.kill()
+        for pid in engines:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        child.wait()
 
     def hypervisor(self) -> Embedded:
         return Embedded(self.paths.hypervisor_id, self.paths.hypervisor, self.paths.run_dir)

@@ -1,45 +1,33 @@
 """./lab up killed outright at five points, ./lab destroy killed half-way: the next command recovers.
 
-One node, and one lab that is killed again and again, so that the machine boots once. A second lab is
+One node, and one lab that is killed again and again, so that the machine boots once. Another lab is
 up at the same time in the full run, so this shows too that two stacks do not touch each other.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cli import state
 from machine.libvirt_api import connect
-from machine.paths import CHECKOUT
-from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
-Reached = Callable[["Stack"], bool]
-
 
 @pytest.fixture(scope="module")
-def one(request: pytest.FixtureRequest) -> Iterator[Stack]:
+def one(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
     """The stack `ikill` with one node; nothing is built yet."""
-    stack: Stack = request.getfixturevalue("make_stack")("ikill")
+    stack = make_stack("ikill")
     stack.destroy()
     stack.configure(nodes=1, subnet="192.168.95.0/24")
     yield stack
     stack.destroy()
-
-
-def deployment(stack: Stack) -> state.Deployment:
-    return state.read(CHECKOUT / ".lab" / "state", stack.name) or state.Deployment()
 
 
 def hypervisor_made(stack: Stack) -> bool:
@@ -47,7 +35,7 @@ def hypervisor_made(stack: Stack) -> bool:
 
 
 def volumes_being_made(stack: Stack) -> bool:
-    return any(resource.type.endswith(":Volume") for resource in deployment(stack).pending)
+    return any(resource.type.endswith(":Volume") for resource in stack.deployment().pending)
 
 
 def domain_defined(stack: Stack) -> bool:
@@ -58,45 +46,20 @@ def domain_defined(stack: Stack) -> bool:
 
 
 def waiting_for_the_machine(stack: Stack) -> bool:
-    return any(resource.type.endswith(":Readiness") for resource in deployment(stack).pending)
+    return any(resource.type.endswith(":Readiness") for resource in stack.deployment().pending)
 
 
 def deploying(stack: Stack) -> bool:
-    return any("EtcdCluster" in resource.type for resource in deployment(stack).pending)
+    return any(resource.type.endswith(":EtcdCluster") for resource in stack.deployment().pending)
 
 
-POINTS: list[Reached] = [hypervisor_made, volumes_being_made, domain_defined, waiting_for_the_machine, deploying]
+POINTS = (hypervisor_made, volumes_being_made, domain_defined, waiting_for_the_machine, deploying)
 
 
-def start(stack: Stack, verb: str, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as stream:
-        return subprocess.Popen(
-            ["./lab", verb],
-            cwd=CHECKOUT,
-            env=dict(stack.env),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def kill_when(stack: Stack, verb: str, reached: Reached, log: Path) -> None:
-    """Start `./lab VERB` and, when the point is reached, SIGKILL it together with its engine."""
-    child = start(stack, verb, log)
-
-    def probe() -> None:
-        if child.poll() is not None:
-            pytest.fail(f"./lab {verb} ended with {child.returncode} before the point was reached:\n{log.read_text()}")
-        if not reached(stack):
-            raise Pending(log.read_text()[-300:])
-
-    wait_until(probe, f"the point {reached.__name__}", seconds=600, every=0.05)
-    engines = [lock.pid for lock in state.locks(CHECKOUT / ".lab" / "state", stack.name)]
-    child.kill()
-    for pid in engines:
-        os.killpg(pid, signal.SIGKILL)
-    child.wait()
+def kill_when(stack: Stack, verb: str, reached: Callable[[Stack], bool], log: Path) -> None:
+    child = stack.start(verb, log)
+    stack.reach(child, lambda: reached(stack), log, seconds=600)
+    stack.kill(child)
 
 
 def test_up_recovers_from_sigkill_at_five_points(one: Stack, tmp_path: Path) -> None:
@@ -115,12 +78,11 @@ def test_up_recovers_from_sigkill_at_five_points(one: Stack, tmp_path: Path) -> 
 
 def test_destroy_recovers_from_sigkill_and_leaves_nothing(one: Stack, tmp_path: Path) -> None:
     """Runs after the one above, or on nothing at all: destroy is the same to both."""
-    if deployment(one).built:
-        total = len(deployment(one).built)
-        kill_when(one, "destroy", lambda stack: len(deployment(stack).built) < total, tmp_path / "destroy.log")
+    if total := len(one.deployment().built):
+        kill_when(one, "destroy", lambda stack: len(stack.deployment().built) < total, tmp_path / "destroy.log")
     one.ok("destroy", seconds=300)
     assert one.remains() == []
-    assert deployment(one).resources == ()
+    assert one.deployment().resources == ()
     again = one.ok("destroy")
     assert "nothing to destroy" in again.stderr
 
