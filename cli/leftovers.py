@@ -23,6 +23,9 @@ Kind = Literal["domain", "network", "pool", "volume"]
 PREFIX = "etcdlab-"
 """Every libvirt name of ours begins so."""
 
+_KEY_END = ";"
+"""A seed's id is its volume's key, this, and a UUID (terraform-provider-libvirt, cloudinit_def.go)."""
+
 _UNDEFINE_ALL = 1 | 2 | 4 | 16  # virDomainUndefineFlags: managed save, snapshots metadata, NVRAM, checkpoints
 
 
@@ -77,7 +80,7 @@ def find(connection: Connection, states: Sequence[Deployment], paths: StackPaths
     rest may belong to another checkout, and is listed with `ours` false.
     """
     lister = cast("_Lister", connection)
-    known = {resource.id for deployment in states for resource in deployment.resources}
+    known = {resource.id.partition(_KEY_END)[0] for deployment in states for resource in deployment.resources}
     domains = [(domain, domain.XMLDesc()) for domain in lister.listAllDomains()]
     pools = [(pool, pool.XMLDesc()) for pool in lister.listAllStoragePools()]
     here = str(paths.dir)

@@ -92,17 +92,23 @@ class LocalFiles(Resource, module="lab", name="LocalFiles"):
         whole: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        secret: pulumi.Output[dict[str, str]] = pulumi.Output.secret(pulumi.Output.all(**private))
+        secret: pulumi.Output[dict[str, str]] = pulumi.Output.secret(_resolved(private))
         props = {
             "dir": str(dir),
             "whole": whole,
             "public": public,
             "private": secret,
-            "public_digests": pulumi.Output.all(**public).apply(_digests),
+            "public_digests": _resolved(public).apply(_digests),
             # of keys with their full entropy, so a digest tells nothing
             "private_digests": pulumi.Output.unsecret(secret.apply(_digests)),
         }
         super().__init__(_FilesProvider(), name, props, opts)
+
+
+def _resolved(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[dict[str, str]]:
+    """All contents together; Output.all() of no arguments would make a list."""
+    empty: dict[str, str] = {}
+    return pulumi.Output.all(**files) if files else pulumi.Output.from_input(empty)
 
 
 def _digests(contents: Mapping[str, str]) -> dict[str, str]:

@@ -104,6 +104,13 @@ def test_what_the_state_knows_is_never_left_over() -> None:
     assert find(libvirt, *ids, private=True) == []
 
 
+def test_a_seed_is_known_by_the_key_in_its_id() -> None:
+    """Id as the provider wrote it in a real state."""
+    libvirt = Libvirt(pools=[Thing("etcdlab-aa", volumes=[Volume("etcd1-seed")])])
+    ids = ["uuid-etcdlab-aa", "/pool/etcd1-seed;7a4b8c7e-0000-4000-8000-00000000000a"]
+    assert find(libvirt, *ids, private=True) == []
+
+
 def test_in_a_hypervisor_of_its_own_all_the_rest_is_the_labs_and_machines_go_first() -> None:
     pool = Thing("etcdlab-aa", volumes=[Volume("base"), Volume("etcd1-data")])
     libvirt = Libvirt([Thing("etcdlab-aa-etcd1"), Thing("odd", active=False)], [Thing("etcdlab-aa")], [pool])
