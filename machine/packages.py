@@ -104,7 +104,9 @@ def build_packages() -> list[Package]:
 
 def command(packages: Collection[Package]) -> list[str]:
     """The command that puts `packages` in."""
-    return ["apt-get", "install", "-y", "--no-install-recommends", *(package.name for package in packages)]
+    # Another apt may be at work: one that we were killed over, or the system's own upgrades.
+    options = ["-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    return ["apt-get", "install", *options, *(package.name for package in packages)]
 
 
 def refusal(packages: Collection[Package]) -> RequirementError | None:

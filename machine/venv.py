@@ -7,6 +7,7 @@ taken for whole. (An environment cannot be built aside and renamed: its scripts 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -22,7 +23,7 @@ from typing import Final
 from machine.errors import ToolError
 from machine.log import Say
 from machine.paths import CHECKOUT
-from machine.process import exclusive, tail
+from machine.process import tail
 
 SECONDS: Final = 90
 """About how long making it takes, as told to the user (2 cores, near mirror)."""
@@ -67,29 +68,38 @@ def ensure(say: Say, checkout: Path = CHECKOUT, interpreter: str = sys.executabl
     if ready(checkout):
         return
     lab = checkout / ".lab"
-    with exclusive(lab / "venv.lock"):
-        if ready(checkout):  # another start has made it while we waited
-            return
-        say(f"Making the Python environment .venv (about {SECONDS} s)")
-        _stamp(checkout).unlink(missing_ok=True)
-        log = lab / "venv.log"
-        log.write_text("")
-        if not _sound(checkout):
-            shutil.rmtree(checkout / ".venv", ignore_errors=True)
-            _step([interpreter, "-m", "venv", str(checkout / ".venv")], "creating .venv", log, say)
-        pip = [str(python(checkout)), "-m", "pip", "install", "--no-deps"]
-        lock = checkout / "requirements" / "lock.txt"
-        with tempfile.TemporaryDirectory() as scratch:
-            # Source distributions are built without isolation, so that what builds them is locked
-            # by hash too; hence the builder comes first.
-            first = Path(scratch) / "setuptools.txt"
-            first.write_text(requirement(lock.read_text(), "setuptools"))
-            _step([*pip, "--require-hashes", "-r", str(first)], "installing setuptools", log, say)
-        whole = [*pip, "--require-hashes", "--no-build-isolation", "-r", str(lock)]
-        _step(whole, "installing Python packages", log, say)
-        itself = [*pip, "--no-build-isolation", "--editable", str(checkout)]
-        _step(itself, "installing the project itself", log, say)
-        _stamp(checkout).write_text(wanted(checkout))
+    lab.mkdir(exist_ok=True)
+    with (lab / "venv.lock").open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another start is making the Python environment; waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if not ready(checkout):
+            _make(say, checkout, interpreter, held.fileno())
+
+
+def _make(say: Say, checkout: Path, interpreter: str, held: int) -> None:
+    say(f"Making the Python environment .venv (about {SECONDS} s)")
+    _stamp(checkout).unlink(missing_ok=True)
+    log = checkout / ".lab" / "venv.log"
+    log.write_text("")
+    if not _sound(checkout):
+        shutil.rmtree(checkout / ".venv", ignore_errors=True)
+        _step([interpreter, "-m", "venv", str(checkout / ".venv")], "creating .venv", log, say, held)
+    pip = [str(python(checkout)), "-m", "pip", "install", "--no-deps"]
+    lock = checkout / "requirements" / "lock.txt"
+    with tempfile.TemporaryDirectory() as scratch:
+        # Source distributions are built without isolation, so that what builds them is locked by
+        # hash too; hence the builder comes first.
+        first = Path(scratch) / "setuptools.txt"
+        first.write_text(requirement(lock.read_text(), "setuptools"))
+        _step([*pip, "--require-hashes", "-r", str(first)], "installing setuptools", log, say, held)
+    whole = [*pip, "--require-hashes", "--no-build-isolation", "-r", str(lock)]
+    _step(whole, "installing Python packages", log, say, held)
+    itself = [*pip, "--no-build-isolation", "--editable", str(checkout)]
+    _step(itself, "installing the project itself", log, say, held)
+    _stamp(checkout).write_text(wanted(checkout))
 
 
 def requirement(lock: str, name: str) -> str:
@@ -119,11 +129,19 @@ def _sound(checkout: Path) -> bool:
     return done.returncode == 0 and str(checkout.resolve()) in done.stdout
 
 
-def _step(argv: Sequence[str], what: str, log: Path, say: Say) -> None:
+def _step(argv: Sequence[str], what: str, log: Path, say: Say, held: int) -> None:
+    """Run one program to its end. It keeps the lock (descriptor `held`) too: should we be killed, the next start waits
+    for it instead of working in the same directory beside it.
+    """
     started = time.monotonic()
     with log.open("a") as stream:
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **_PIP}
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **_PIP},
+            pass_fds=[held],
         )
         try:
             while True:

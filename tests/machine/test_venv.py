@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from machine import venv
 from machine.errors import ToolError
 from machine.paths import CHECKOUT
+from machine.waiting import Pending, wait_until
 
 
 @pytest.fixture
@@ -79,9 +82,35 @@ def test_the_lock_file_names_no_download_address() -> None:
     assert "://" not in (CHECKOUT / "requirements" / "lock.txt").read_text()
 
 
+def test_a_step_that_outlives_us_keeps_the_lock(checkout: Path) -> None:
+    """A killed start leaves pip at work; the next start must wait for it."""
+    path, go_on = checkout / "lock", checkout / "go-on"
+    held = path.open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    script = f"touch {checkout}/started; until [ -e {go_on} ]; do sleep 0.02; done"
+    words = (["sh", "-c", script], "installing", checkout / "log", print, held.fileno())
+    step = threading.Thread(target=venv._step, args=words)
+    step.start()
+    wait_until(lambda: _exists(checkout / "started"), "the step to start", seconds=10)
+
+    held.close()  # as the kernel does for a killed process
+    with path.open("w") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    go_on.touch()
+    step.join()
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _exists(path: Path) -> None:
+    if not path.exists():
+        raise Pending(f"no {path}")
+
+
 def test_a_failing_step_shows_the_end_of_its_words(checkout: Path) -> None:
     log = checkout / "log"
-    with pytest.raises(ToolError) as failed:
-        venv._step(["sh", "-c", "echo the reason; exit 3"], "installing", log, print)
+    with (checkout / "lock").open("w") as lock, pytest.raises(ToolError) as failed:
+        venv._step(["sh", "-c", "echo the reason; exit 3"], "installing", log, print, lock.fileno())
 
     assert "the reason" in str(failed.value)
