@@ -15,6 +15,7 @@ from chaos.heal import heal_lab, leftovers
 from chaos.lab import Lab, alone
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
+from infra.cluster import EndpointStatus
 from infra.manifest import load
 from machine.errors import LabError
 from machine.log import say
@@ -85,8 +86,8 @@ def scenario(request: pytest.FixtureRequest, lab: Lab, recorder: Recorder) -> It
     started = time.monotonic()
     failed = True
     try:
-        with play.step("steady state before", "every member is healthy"):
-            lab.cluster.wait_healthy(STEADY_SECONDS)
+        with play.step("steady state before", "every member is healthy") as step:
+            step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
         yield play
         failed = request.node.stash.get(_FAILED, True)
     finally:
@@ -94,6 +95,13 @@ def scenario(request: pytest.FixtureRequest, lab: Lab, recorder: Recorder) -> It
             _mend(play, failed=failed)
         finally:
             scenario_recorder.finish(time.monotonic() - started, failed=failed)
+
+
+def told(statuses: list[EndpointStatus]) -> str:
+    """Status of healthy members in a few words."""
+    leader = next((one.node for one in statuses if one.leader), "nobody")
+    terms = ", ".join(sorted({str(one.raft_term) for one in statuses}))
+    return f"{len(statuses)} healthy, {leader} leads in term {terms}"
 
 
 def _mend(play: Play, *, failed: bool) -> None:
@@ -105,10 +113,10 @@ def _mend(play: Play, *, failed: bool) -> None:
         play.heal_all()
     except LabError as error:
         trouble = error
-    with play.step("healed and healthy after", "every member is healthy"):
+    with play.step("healed and healthy after", "every member is healthy") as step:
         if trouble is not None or leftovers(play.lab.paths):
             heal_lab(play.lab)
-        play.lab.cluster.wait_healthy(HEALTHY_SECONDS)
+        step.observed(told(play.lab.cluster.wait_healthy(HEALTHY_SECONDS)))
     if trouble is not None:
         raise trouble
 

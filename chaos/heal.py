@@ -112,9 +112,8 @@ def _clear_bridge(lab: Lab, note: _Note) -> None:
     bridge = Bridge.of(lab.manifest)
     if not bridge.present():
         return
-    cuts = bridge.cuts()
+    pairs = sum(len(cut.pairs) for cut in bridge.cuts().values())
     bridge.drop_table()
-    pairs = sum(len(cut.pairs) for cut in cuts.values())
     note(Mended(f"our nftables table with {pairs} pairs cut", lab.manifest.hypervisor.bridge, "removed", ok=True))
 
 

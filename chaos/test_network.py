@@ -28,7 +28,8 @@ def cut_off(play: Play, leader: str, member: str) -> Fault:
     play.lead_from(leader)
     fault = play.inject("partition", member)
     bound = step_down_bound(play.lab.manifest)
-    with play.step(f"{member} notices", f"it knows no leader, within 2T = {bound:g} s of the cut") as step:
+    allowed = f"2T = {bound:g} s, {SLOW_MACHINE:g} s more on a slow machine"
+    with play.step(f"{member} notices", f"it knows no leader, within {allowed}") as step:
         started = time.monotonic_ns()
 
         def no_leader() -> EndpointStatus:
@@ -149,7 +150,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
     during = term_after_campaigns(scenario, second, cut_ns)
     healed_ns = time.monotonic_ns()
     scenario.heal(fault)
-    with scenario.step("all healthy", f"within 2T + 3T of healing, {SLOW_MACHINE:g} s for the machine") as step:
+    with scenario.step("all healthy", f"within 5T of healing, {SLOW_MACHINE:g} s more on a slow machine") as step:
         lab.cluster.wait_healthy(step_down_bound(lab.manifest) + election_bound(lab.manifest) + SLOW_MACHINE)
         scenario.metric("heal_to_healthy_seconds", round(since(healed_ns), 2))
         step.observed(f"{since(healed_ns):.1f} s after healing began")

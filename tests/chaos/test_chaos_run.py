@@ -13,6 +13,8 @@ import pytest
 from chaos.report import RUN_VARIABLE
 from machine.paths import CHECKOUT
 
+pytest_plugins = ["pytester"]
+
 LAB = """
 import pytest
 from pathlib import Path
@@ -25,7 +27,7 @@ calls = []
 
 @pytest.fixture(scope="session")
 def lab():
-    cluster = SimpleNamespace(wait_healthy=lambda seconds: calls.append("healthy"), status=lambda: [])
+    cluster = SimpleNamespace(wait_healthy=lambda seconds: calls.append("healthy") or [], status=lambda: [])
     manifest = SimpleNamespace(nodes=(), node_names=("etcd1",))
     paths = StackPaths(Path(__file__).parent, "lab")
     yield SimpleNamespace(cluster=cluster, manifest=manifest, paths=paths, domain_states=dict)
@@ -62,23 +64,17 @@ def test_small(scenario):
 """
 
 
-def run(tmp_path: Path, text: str, *words: str) -> tuple[int, dict[str, str], str]:
+def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[str, str], str]:
     """Exit status, verdict per scenario (and of the run, under ""), output."""
-    (tmp_path / "test_paper.py").write_text(text)
-    report = tmp_path / "run"
-    argv = [sys.executable, "-m", "pytest", "-q", "-c", str(CHECKOUT / "pyproject.toml"), "-p", "chaos.conftest"]
-    argv += ["-p", "no:cacheprovider", str(tmp_path / "test_paper.py"), *words]
-    environment = {
-        **os.environ,
-        RUN_VARIABLE: str(report),
-        "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment)
-    if not (report / "report.json").exists():
-        return done.returncode, {}, done.stdout + done.stderr
+    pytester.makepyfile(test_paper=text)
+    report = pytester.path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RUN_VARIABLE, str(report))
+        options = ["-c", str(CHECKOUT / "pyproject.toml"), "-p", "chaos.conftest", "-p", "no:cacheprovider"]
+        done = pytester.runpytest_inprocess(*options, "test_paper.py", *words)
     found = json.loads((report / "report.json").read_text())
     verdicts = {one["id"]: one["verdict"] for one in found["scenarios"]} | {"": found["verdict"]}
-    return done.returncode, verdicts, done.stdout + done.stderr
+    return int(done.ret), verdicts, done.stdout.str()
 
 
 @pytest.mark.parametrize(
@@ -92,14 +88,16 @@ def run(tmp_path: Path, text: str, *words: str) -> tuple[int, dict[str, str], st
     ],
     ids=["pass", "fail", "doubt", "fail and doubt", "too small"],
 )
-def test_exit_status_and_report_agree(tmp_path: Path, text: str, status: int, verdicts: dict[str, str]) -> None:
-    code, found, output = run(tmp_path, text)
+def test_exit_status_and_report_agree(
+    pytester: pytest.Pytester, text: str, status: int, verdicts: dict[str, str]
+) -> None:
+    code, found, output = run(pytester, text)
     assert found == verdicts, output
     assert code == status, output
 
 
-def test_scenarios_are_chosen_by_id_as_a_mark_and_named_by_it(tmp_path: Path) -> None:
-    code, found, output = run(tmp_path, LAB + BAD, "-m", "S3", "-vv")
+def test_scenarios_are_chosen_by_id_as_a_mark_and_named_by_it(pytester: pytest.Pytester) -> None:
+    code, found, output = run(pytester, LAB + BAD, "-m", "S3", "-v")
     assert (code, found) == (0, {"S3": "pass", "": "pass"}), output
     assert "test_good[S3]" in output
 

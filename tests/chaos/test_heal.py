@@ -1,0 +1,171 @@
+"""Healing: what is found in records, at the bridge and on the machines, and what is done about it."""
+
+# ruff: noqa: ARG002, ARG005 - stand-ins have the signatures of what they stand for
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from chaos import heal
+from chaos.faults import records
+from chaos.faults.base import Fault
+from chaos.faults.bridge import CutState
+from chaos.faults.network import Partition
+from chaos.faults.power import PowerOff
+from chaos.lab import Lab
+from machine import libvirt_api
+from machine.errors import DeadlineError, ToolError
+from machine.paths import StackPaths
+
+LAB_ID = "12ab34cd"
+
+
+class Paper:
+    """A lab of paper: domains by state, a bridge table that is there or not, and a log of what was done."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.states = {"etcd1": "running", "etcd2": "running", "etcd3": "running"}
+        self.cuts: dict[str, CutState] = {}
+        self.log: list[str] = []
+        self.units: dict[str, str] = {}
+        self.healthy = True
+        self.paths = StackPaths(tmp_path, "t")
+        nodes = [SimpleNamespace(name=name, domain=name, address=name) for name in self.states]
+        hypervisor = SimpleNamespace(bridge="elx", netns="x")
+        self.manifest = SimpleNamespace(
+            lab_id=LAB_ID, nodes=nodes, node_names=tuple(self.states), hypervisor=hypervisor
+        )
+        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy)
+
+    def wait_healthy(self, seconds: float, on_wait: object = None) -> list[object]:
+        if not self.healthy:
+            raise DeadlineError("A healthy cluster", seconds=seconds)
+        self.log.append("healthy")
+        return []
+
+    @contextlib.contextmanager
+    def libvirt(self) -> Iterator[Paper]:
+        yield self
+
+    def forget_shell(self, node: str) -> None:
+        self.log.append(f"forget {node}")
+
+    def shell(self, node: str) -> Any:
+        return SimpleNamespace(run=lambda script, seconds: SimpleNamespace(stdout=self.units.get(node, "") + "\n"))
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
+    made = Paper(tmp_path)
+
+    def switch(state: str) -> Any:
+        def change(_connection: object, name: str) -> None:
+            made.log.append(f"{name} {state}")
+            made.states[name] = state
+
+        return change
+
+    monkeypatch.setattr(libvirt_api, "domain_state", lambda connection, name: made.states[name])
+    monkeypatch.setattr(libvirt_api, "power_on", switch("running"))
+    monkeypatch.setattr(libvirt_api, "power_off", switch("shutoff"))
+    resume = lambda connection, name: SimpleNamespace(resume=lambda: switch("running")(connection, name))  # noqa: E731
+    monkeypatch.setattr(libvirt_api, "domain", resume)
+    bridge = SimpleNamespace(present=lambda: bool(made.cuts), cuts=lambda: made.cuts, drop_table=made.cuts.clear)
+    monkeypatch.setattr(heal, "Bridge", SimpleNamespace(of=lambda manifest: bridge))
+    monkeypatch.setattr(heal, "answers", lambda lab, address, port: made.states[address] == "running")
+    return made
+
+
+def record(paper: Paper, fault: Fault, lab_id: str = LAB_ID) -> None:
+    records.write(paper.paths, records.Record.of(fault, lab_id, "hypervisor"))
+
+
+def mend(paper: Paper) -> list[heal.Mended]:
+    return heal.heal_lab(cast(Lab, paper), paper.log.append)
+
+
+def test_nothing_amiss_finds_nothing_and_still_looks_at_health(paper: Paper) -> None:
+    assert mend(paper) == []
+    assert paper.log == ["healthy"]
+
+
+def test_machines_that_are_off_paused_or_crashed_run_again_without_any_record(paper: Paper) -> None:
+    paper.states = {"etcd1": "shutoff", "etcd2": "paused", "etcd3": "crashed"}
+    found = mend(paper)
+    assert [item.what for item in found] == ["etcd1 was shutoff", "etcd2 was paused", "etcd3 was crashed"]
+    assert set(paper.states.values()) == {"running"}
+    assert "etcd3 shutoff" in paper.log
+
+
+def test_a_record_is_lifted_and_forgotten_only_when_the_cluster_is_healthy(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PowerOff, "lift", lambda self, lab: paper.log.append(f"lift {self.nodes}"))
+    record(paper, PowerOff((("etcd3",),)))
+    paper.healthy = False
+    with pytest.raises(DeadlineError):
+        mend(paper)
+    assert len(records.load_all(paper.paths)[0]) == 1
+    paper.healthy = True
+    (found,) = mend(paper)
+    assert found.what == "power-off on etcd3"
+    assert records.load_all(paper.paths) == ([], [])
+
+
+def test_one_fault_that_cannot_be_lifted_does_not_keep_the_others_from_it(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: object, _lab: object) -> None:
+        raise ToolError("nft ended with status 1")
+
+    monkeypatch.setattr(PowerOff, "lift", refuse)
+    monkeypatch.setattr(Partition, "lift", lambda self, lab: paper.log.append("lift partition"))
+    record(paper, PowerOff((("etcd3",),)))
+    record(paper, Partition((("etcd1",), ("etcd2",))))
+    assert [item.ok for item in mend(paper)] == [False, True]
+    assert "lift partition" in paper.log
+
+
+def test_a_record_of_a_kind_that_this_version_does_not_know_is_told(paper: Paper) -> None:
+    known = records.Record.of(PowerOff((("etcd3",),)), LAB_ID, "hypervisor")
+    records.write(paper.paths, replace(known, name="meteorite"))
+    (found,) = mend(paper)
+    assert not found.ok
+    assert "no fault 'meteorite'" in found.done
+
+
+def test_a_record_of_a_lab_that_is_gone_is_forgotten_untouched(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PowerOff, "lift", lambda self, lab: paper.log.append("lifted"))
+    record(paper, PowerOff((("etcd3",),)), lab_id="00000000")
+    (found,) = mend(paper)
+    assert "00000000" in found.done
+    assert "lifted" not in paper.log
+    assert records.load_all(paper.paths) == ([], [])
+
+
+def test_a_cut_at_the_bridge_that_no_record_speaks_of_is_removed(paper: Paper) -> None:
+    paper.cuts["partition_1"] = CutState(frozenset({("etcd1", "etcd2"), ("etcd2", "etcd1")}), {})
+    (found,) = mend(paper)
+    assert "2 pairs" in found.what
+    assert not paper.cuts
+
+
+def test_a_record_that_cannot_be_read_is_removed_and_told(paper: Paper) -> None:
+    paper.paths.faults.mkdir(parents=True)
+    (paper.paths.faults / "cut-off.json").write_text('{"schema": 1, "gro')
+    (found,) = mend(paper)
+    assert found.where == "cut-off.json"
+    assert not (paper.paths.faults / "cut-off.json").exists()
+
+
+def test_etcd_that_systemd_gave_up_on_is_started(paper: Paper) -> None:
+    paper.units["etcd2"] = "failed"
+    (found,) = mend(paper)
+    assert found.what == "etcd on etcd2 was failed"
