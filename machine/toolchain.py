@@ -8,6 +8,7 @@ every checkout with the same files uses it and a change of them makes a new one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -148,6 +149,7 @@ def ensure(say: Say) -> Tools:
     return tools
 
 
+@functools.cache
 def version(program: Path) -> str | None:
     """Version that the CLI or the plugin tells, such as "3.250.0"; None when it does not work."""
     words = ["-version"] if program.name == PLUGIN else ["version"]
@@ -179,7 +181,8 @@ def _cli_on_path() -> tuple[Path, Source] | None:
     if program is None:
         return None
     directory = Path(program).resolve().parent
-    if directory == _CLI.home().resolve() or not all((directory / name).exists() for name in CLI_PARTS):
+    ours = directory.is_relative_to((cache_dir() / "tools").resolve())  # put there by `./lab env` of some checkout
+    if ours or not all((directory / name).exists() for name in CLI_PARTS):
         return None
     found = version(Path(program))
     return (directory, "path") if found is not None and newer_or_same(found, versions.PULUMI) else None

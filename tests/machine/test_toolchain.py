@@ -172,6 +172,17 @@ def test_a_cli_on_path_without_its_helpers_is_not_used(tmp_path: Path, monkeypat
     assert toolchain._cli_on_path() is None
 
 
+def test_the_tools_of_another_checkout_on_path_are_not_taken_for_the_users(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`eval "$(./lab env)"` puts them there; another checkout may want others."""
+    cache.mkdir(parents=True)
+    install(cache / "pulumi-0123", versions.PULUMI)
+    monkeypatch.setenv("PATH", f"{cache / 'pulumi-0123'}:{os.environ['PATH']}")
+
+    assert toolchain._cli_on_path() is None
+
+
 def test_a_failing_build_shows_the_end_of_the_log(tmp_path: Path) -> None:
     program = tmp_path / "go"
     program.write_text("#!/bin/sh\necho 'undefined: frobnicate' >&2\nexit 1\n")
