@@ -47,8 +47,9 @@ class _EmbeddedProvider(Provider):
 
 def _start(props: Props) -> dict[str, object]:
     embedded = _embedded(props)
-    embedded.dir.parent.mkdir(parents=True, exist_ok=True)
-    embedded.dir.parent.chmod(0o700)  # seeds hold host keys, and the provider makes volumes readable
+    lab = Path(text(props, "dir")).parent
+    lab.mkdir(parents=True, exist_ok=True)
+    lab.chmod(0o700)  # seeds hold host keys, and the provider makes volumes readable
     embedded.start()
     names = ("hypervisor_id", "dir", "run_dir", "owned")
     return {**{name: props[name] for name in names}, "uri": embedded.uri, "netns": embedded.netns, "running": True}

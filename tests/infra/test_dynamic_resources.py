@@ -49,7 +49,10 @@ def test_other_values_are_a_change(one: object, other: object) -> None:
     assert differs(one, other) == (as_engine(one) != as_engine(other))
 
 
-@pytest.mark.parametrize("value", [Unknown(), {"x": Unknown()}, ["x", Unknown()]])
+UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("value", [UNKNOWN, {"x": UNKNOWN}, ["x", UNKNOWN]])
 def test_what_is_not_known_yet_is_a_change(value: object) -> None:
     assert differs({"x": "1"}, value)
 
@@ -115,7 +118,12 @@ def test_a_refresh_sees_a_damaged_file_and_the_next_up_mends_it(tmp_path: Path, 
     outs = provider.create(inputs).outs or {}
     assert provider.diff("", provider.read("", outs).outs or {}, inputs).changes is False
     key = tmp_path / "k"
-    {"gone": key.unlink, "edited": lambda: key.write_text("x"), "opened": lambda: key.chmod(0o644)}[damage]()
+    if damage == "gone":
+        key.unlink()
+    elif damage == "edited":
+        key.write_text("x")
+    else:
+        key.chmod(0o644)
     seen = provider.read("", outs).outs or {}
     assert provider.diff("", seen, inputs).changes is True
     mended = provider.update("", seen, inputs).outs or {}
@@ -158,7 +166,12 @@ def test_a_dead_hypervisor_is_never_gone_and_the_next_up_starts_it(
     provider = hypervisor._EmbeddedProvider()
     pool = tmp_path / "pool"
     pool.mkdir()
-    inputs: dict[str, object] = {"hypervisor_id": "h", "dir": "d", "run_dir": "r", "owned": [str(pool)]}
+    inputs: dict[str, object] = {
+        "hypervisor_id": "h",
+        "dir": str(tmp_path / "lab" / "hypervisor"),
+        "run_dir": "r",
+        "owned": [str(pool)],
+    }
     outs = provider.create(inputs).outs or {}
     assert provider.diff("", outs, inputs).changes is False
     FakeEmbedded.now = "stopped"
@@ -168,6 +181,7 @@ def test_a_dead_hypervisor_is_never_gone_and_the_next_up_starts_it(
     assert (diff.changes, diff.replaces) == (True, [])
     provider.update("", outs, inputs)
     assert provider.diff("", outs, inputs).changes is False
+    assert (tmp_path / "lab").stat().st_mode & 0o077 == 0
     provider.delete("", outs)
     assert FakeEmbedded.now == "absent"
     assert not pool.exists()
