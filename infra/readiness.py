@@ -84,7 +84,7 @@ class Gate:
             with netns.connect(self.shell.netns, self.shell.address, SSH_PORT, _PROBE_SECONDS) as connection:
                 banner = connection.recv(64)
         except OSError as error:
-            raise Pending(str(error)) from error
+            raise Pending(str(error) or "timed out") from error
         if not banner.startswith(b"SSH-"):  # RFC 4253, section 4.2
             raise Pending(f"no ssh banner but {banner!r}")
 
