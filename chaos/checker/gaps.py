@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chaos.checker import windows
-from chaos.checker.model import NONE, Kind, Outcome
-from chaos.checker.places import Undecided
+from chaos.checker.matching import TooMuch, match
+from chaos.checker.model import NULL, Kind, Outcome
+from chaos.checker.places import Undecided, ValueAt
 from chaos.checker.violation import Violation, violation
 
 if TYPE_CHECKING:
-    from chaos.checker.revisions import Match, Path
+    from chaos.checker.revisions import Path
 
 
-def fill(path: Path, match: Match, wanted: list[windows.Window], taken: frozenset[int]) -> Violation | None:
+def fill(path: Path, wanted: list[windows.Window], taken: frozenset[int]) -> Violation | None:
     """Find an unknown write for every revision that nothing else took.
 
     A Violation when there are too few even without looking at what was seen; raises Undecided when the simple choice
-    (puts that nobody saw) does not reach.
+    (writes that nobody saw, where nobody looked) does not reach.
     """
     history, base = path.history, path.history.meta.base_revision
     placed = windows.fit(wanted, taken, base)
@@ -34,14 +36,15 @@ def fill(path: Path, match: Match, wanted: list[windows.Window], taken: frozense
     )
     own = set(placed.values())
     gaps = [gap for gap in missing.tolist() if gap not in own]
-    if gaps and (history.leases or path.refused):
+    if gaps and history.leases:
         raise Undecided(set(range(len(history.keys))))
     for n, gap in enumerate(gaps):
         if bisect_left(free, gap) <= n:
             if wanted:
                 raise Undecided(set(range(len(history.keys))))
             return _missing(path, gap)
-    if gaps and not _puts(path, match, gaps, {window.key for window in wanted}):
+    path.place_windows(placed)
+    if gaps and not Filling(path, path.values(), wanted).works(gaps):
         raise Undecided(set(range(len(history.keys))))
     return None
 
@@ -57,37 +60,74 @@ def _missing(path: Path, gap: int) -> Violation:
     return violation(path.history, "gap in revisions", why, near)
 
 
-def _puts(path: Path, match: Match, gaps: list[int], moved: set[int]) -> bool:
-    """Whether puts that nobody saw can fill the gaps: first come, first served."""
-    unknowns, history = path.unknowns, path.history
-    puts: dict[int, list[int]] = {}
-    for row, least in sorted(unknowns.least.items(), key=lambda item: item[1], reverse=True):
-        key = int(history.key[row])
-        if history.kind[row] == Kind.PUT and row not in path.settled and key not in moved:
-            puts.setdefault(key, []).append(least)  # the one invoked first is at the end
-    quiet = {key: _quiet(path, match, key) for key in puts}
-    for gap in gaps:
-        able = [key for key, rows in puts.items() if rows and rows[-1] < gap and _unseen(quiet[key], gap)]
-        if not able:
+class Filling:
+    """Unknown writes in gaps where what was seen, from there to the next known write, agrees with them."""
+
+    def __init__(self, path: Path, value_at: ValueAt, wanted: list[windows.Window]) -> None:
+        self.path, self.unknowns, self.value_at = path, path.unknowns, value_at
+        moved = path.leased | {key for row in path.refused for key, _ in path.history.txns[row].compare}
+        used = set(path.settled) | {window.row for window in wanted}
+        self.puts: dict[int, list[int]] = {}
+        self.others: dict[int, list[int]] = {}
+        for row in sorted(self.unknowns.least, key=self.unknowns.least.__getitem__, reverse=True):
+            key = int(path.history.key[row])
+            if row in used or key in moved or path.history.kind[row] not in (Kind.PUT, Kind.DELETE, Kind.CAS):
+                continue
+            (self.puts if self.unknowns.plain[row] else self.others).setdefault(key, []).append(row)
+        self.known = {key: self._known(key) for key in self.puts.keys() | self.others.keys()}
+
+    def _known(self, key: int) -> tuple[list[int], list[int], list[tuple[int, bool]]]:
+        """Of a key: revisions of its writes; revisions of what was seen of it, and that (value, equal)."""
+        writes, sights = self.path.writes, self.path.sights
+        mine = np.flatnonzero(sights.key == key)
+        mine = mine[np.argsort(sights.revision[mine], kind="stable")]
+        equal = (sights.equal[mine] == 1).tolist()
+        seen = list(zip(sights.value[mine].tolist(), equal, strict=True))
+        return np.sort(writes.revision[writes.key == key]).tolist(), sights.revision[mine].tolist(), seen
+
+    def able(self, gap: int) -> Iterator[int]:
+        """Writes that could have taken this revision; those that need nothing first."""
+        views = {key: self._views(key, gap) for key in self.known}
+        for key, view in views.items():
+            if not any(equal for _, equal in view):
+                yield from (row for row in self.puts.get(key, []) if self._agrees(row, key, gap, view))
+        for key, rows in self.others.items():
+            value = self.value_at(key, gap - 1)
+            for row in rows:
+                if self._possible(row, value) and self._agrees(row, key, gap, views[key]):
+                    yield row
+
+    def _views(self, key: int, gap: int) -> list[tuple[int, bool]]:
+        """What was seen of the key from `gap` until its next known write."""
+        writes, revisions, seen = self.known[key]
+        at = bisect_left(writes, gap)
+        first = bisect_left(revisions, gap)
+        last = bisect_left(revisions, writes[at]) if at < len(writes) else len(seen)
+        return seen[first:last]
+
+    def _agrees(self, row: int, key: int, gap: int, view: list[tuple[int, bool]]) -> bool:
+        value = self.unknowns.effects[row][key]
+        return self.unknowns.least[row] < gap and all((value == other) == equal for other, equal in view)
+
+    def _possible(self, row: int, value: int) -> bool:
+        if self.path.history.kind[row] == Kind.DELETE:
+            return value != NULL
+        return all(value == needed for _, needed in self.unknowns.conditions[row])
+
+    def works(self, gaps: list[int]) -> bool:
+        """Whether every gap finds a write, and these do not stand in each other's way."""
+        try:
+            found, missing = match(gaps, self.able)
+        except TooMuch:
             return False
-        # the key with most puts left that could go here keeps most choice for later
-        best = max(able, key=lambda key: len(puts[key]))
-        puts[best].pop()
-    return True
-
-
-def _quiet(path: Path, match: Match, key: int) -> tuple[list[int], list[int]]:
-    """Revisions of the known writes of a key, and of the things seen of it."""
-    mine = path.writes.revision[match.order[path.writes.key[match.order] == key]]
-    seen = np.sort(path.sights.revision[path.sights.key == key])
-    return mine.tolist(), seen.tolist()
-
-
-def _unseen(quiet: tuple[list[int], list[int]], gap: int) -> bool:
-    """Whether nothing was seen of the key from `gap` until its next known write."""
-    writes, seen = quiet
-    at = bisect_left(writes, gap)
-    until = writes[at] if at < len(writes) else None
-    first = bisect_left(seen, gap)
-    nearest = seen[first] if first < len(seen) else NONE
-    return nearest == NONE or (until is not None and nearest >= until)
+        if missing is not None:
+            return False
+        last: dict[tuple[int, int], int] = {}
+        for gap, row in sorted(found.items()):
+            key = int(self.path.history.key[row])
+            stretch = (key, bisect_left(self.known[key][0], gap))
+            value = last.get(stretch, self.value_at(key, gap - 1))
+            if not self.unknowns.plain[row] and not self._possible(row, value):
+                return False
+            last[stretch] = self.unknowns.effects[row][key]
+        return True

@@ -1,17 +1,29 @@
-"""Exact places: a mod revision that was read and that no acknowledged write took belongs to an unknown write."""
+"""Exact places: a mod revision that was read and that no acknowledged write took belongs to an unknown write.
+
+First all such places are collected, so that the history of each key is known as far as evidence goes; then each place
+gets a write that could have made it: one that leaves that value, was invoked before everything that had been answered
+there, and, if it is conditional, found what it needed.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 
-from chaos.checker.model import NULL, History, Ints, Kind
+from chaos.checker.matching import TooMuch, match
+from chaos.checker.model import History, Kind
 from chaos.checker.order import RealTime
-from chaos.checker.rows import Table, conditions, effects, unknown_writes
+from chaos.checker.rows import conditions, effects, unknown_writes
 from chaos.checker.said import unexplained
 from chaos.checker.violation import Violation, violation
+
+Slot = dict[int, tuple[int, int]]
+"""At one revision: key -> (value, a row that read it)."""
+ValueAt = Callable[[int, int], int]
+"""(key, revision) -> value by what is known."""
 
 
 class Undecided(Exception):  # noqa: N818 - a way out, not an error
@@ -55,94 +67,83 @@ class Unknowns:
         makers = self.makers.get(pair, [])
         return makers[: bisect_left(makers, below, key=self.least.__getitem__)]
 
-    def leased(self, row: int) -> bool:
-        """Whether the write attaches a lease."""
-        return bool(self.history.lease[row] >= 0)
+    def guess(self, rows: list[int]) -> None:
+        """A choice among these was not forced."""
+        self.guessed.update(key for row in rows for key in self.effects[row])
 
-    def place(self, sights: Table, exact: Ints, writes: Table) -> dict[int, int] | Violation:
-        """A write for each mod revision in `exact` sights: row -> revision.
+    def make(self, slots: dict[int, Slot], value_at: ValueAt) -> dict[int, int] | Violation:
+        """A write for each slot (row -> revision), or the proof that one cannot have any. Raises Undecided."""
+        made: dict[int, int] = {}
+        left = sorted(slots)
+        while left:
+            # a place with one candidate is settled, which may leave another with one
+            later: list[int] = []
+            before = len(made)
+            for at in left:
+                able = self._candidates(slots[at], at)
+                if not able:
+                    return self._nobody(slots[at], at, made)
+                if len(able) == 1:
+                    made[able[0]] = at
+                    self.use(able[0])
+                else:
+                    later.append(at)
+            if len(made) == before:
+                break
+            left = later
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for at in left:
+            key, (value, _) = min(slots[at].items())
+            groups[key, value].append(at)
+        for pair, places in groups.items():
+            result = self._share_out(pair, places, slots, value_at)
+            if isinstance(result, Violation):
+                return result
+            made.update(result)
+        return made
 
-        Forced ones first: they may settle others. Returns a Violation when none can be; raises Undecided.
-        """
-        wanted: dict[int, dict[int, tuple[int, int]]] = {}
-        for sight in exact.tolist():
-            mod, key, value = int(sights.mod[sight]), int(sights.key[sight]), int(sights.value[sight])
-            row = int(sights.row[sight])
-            before = wanted.setdefault(mod, {}).setdefault(key, (value, row))
-            if before[0] != value:
-                return violation(
-                    self.history,
-                    "wrong value",
-                    "Two reads of one key at one mod revision differ.",
-                    [before[1], row],
-                    key,
-                )
-        forced: dict[int, int] = {}
-        open_: list[int] = []
-        for mod in sorted(wanted):
-            able = self._candidates(wanted[mod], mod)
-            if not able:
-                key, (value, row) = next(iter(wanted[mod].items()))
-                return unexplained(self.history, row, key, value, f"as written at revision {mod}")
-            if len(able) == 1:
-                if able[0] in forced:
-                    key, (value, row) = next(iter(wanted[mod].items()))
-                    return self._twice(able[0], forced[able[0]], mod, row, key)
-                forced[able[0]] = mod
-            else:
-                open_.append(mod)
-        if forced:
-            for row in forced:
-                self.use(row)
-            return forced
-        return self._choose(wanted, open_, writes)
+    def _nobody(self, slot: Slot, at: int, made: dict[int, int]) -> Violation:
+        key, (value, row) = next(iter(slot.items()))
+        for other, revision in made.items():
+            if self.effects[other].get(key) == value:
+                why = f"One write is seen at revision {revision} and again at {at}."
+                return violation(self.history, "double apply", why, [other, row], key)
+        return unexplained(self.history, row, key, value, f"as written at revision {at}")
 
-    def _twice(self, maker: int, first: int, second: int, row: int, key: int) -> Violation:
-        return violation(
-            self.history,
-            "double apply",
-            f"One write is seen at revision {first} and again at {second}.",
-            [maker, row],
-            key,
-        )
-
-    def _candidates(self, pairs: dict[int, tuple[int, int]], mod: int) -> list[int]:
-        lists = [self.able((key, value), mod) for key, (value, _) in pairs.items()]
+    def _candidates(self, slot: Slot, at: int) -> list[int]:
+        lists = [self.able((key, value), at) for key, (value, _) in slot.items()]
         if len(lists) == 1:
             return lists[0]
         common = set(lists[0]).intersection(*lists[1:])
         return [row for row in lists[0] if row in common]
 
-    def _choose(
-        self, wanted: dict[int, dict[int, tuple[int, int]]], mods: list[int], writes: Table
+    def _share_out(
+        self, pair: tuple[int, int], places: list[int], slots: dict[int, Slot], value_at: ValueAt
     ) -> dict[int, int] | Violation:
-        """Several candidates each. Equal puts are as good as each other: the one invoked last leaves most choice."""
-        chosen: dict[int, int] = {}
-        for mod in mods:
-            pairs = wanted[mod]
-            able = self._candidates(pairs, mod)
-            key, (value, row) = next(iter(pairs.items()))
-            if not able:
-                return unexplained(self.history, row, key, value, f"as written at revision {mod}")
-            alike = all(self.plain[one] and not self.leased(one) for one in self.makers[(key, value)])
-            if not alike:
-                self.guessed.update(key for one in able for key in self.effects[one])
-            puts = [one for one in able if self.plain[one]]
-            fitting = [one for one in able if not self.plain[one] and self._fits(one, mod, writes)]
-            pick = (fitting or puts or able)[-1]
-            chosen[pick] = mod
-            self.use(pick)
-        return chosen
+        """Several candidates for several places of one key and value.
 
-    def _fits(self, row: int, mod: int, writes: Table) -> bool:
-        """Whether the known writes leave what a conditional write needs, just before `mod`."""
-        for key, value in self.conditions[row]:
-            mine = np.flatnonzero((writes.key == key) & (writes.revision < mod))
-            last = (
-                int(writes.value[mine[np.argmax(writes.revision[mine])]])
-                if len(mine)
-                else (self.history.initial.get(key, NULL))
-            )
-            if last != value:
-                return False
-        return bool(self.conditions[row])
+        Equal puts are as good as each other: of those the one invoked last leaves most choice. Else those are
+        preferred whose condition is known to hold, and it counts as a guess.
+        """
+        able = {at: self._candidates(slots[at], at)[::-1] for at in places}
+        everyone = sorted({row for rows in able.values() for row in rows})
+        try:
+            if all(self.plain[row] and self.history.lease[row] < 0 for row in self.makers[pair]):
+                found, missing = match(places, able.__getitem__)
+            else:
+                self.guess(everyone)
+                fitting = {at: [row for row in rows if self._fits(row, at, value_at)] for at, rows in able.items()}
+                found, missing = match(places, fitting.__getitem__)
+                if missing is not None:
+                    found, missing = match(places, able.__getitem__)
+        except TooMuch:
+            raise Undecided({pair[0]}) from None
+        if missing is not None:
+            return self._nobody(slots[missing], missing, {})
+        for row in found.values():
+            self.use(row)
+        return {row: at for at, row in found.items()}
+
+    def _fits(self, row: int, at: int, value_at: ValueAt) -> bool:
+        """Whether what is known leaves what a conditional write needs just before `at`."""
+        return all(value_at(key, at - 1) == value for key, value in self.conditions[row])

@@ -18,13 +18,17 @@ import numpy as np
 from chaos.checker import gaps, windows
 from chaos.checker.model import NONE, NULL, Flags, History, Ints, Kind, Outcome
 from chaos.checker.order import RealTime, check_order
-from chaos.checker.places import Undecided, Unknowns
+from chaos.checker.places import Slot, Undecided, Unknowns, ValueAt
 from chaos.checker.rows import Compiled, Extra, Table, compile_rows, joined
 from chaos.checker.said import said_wrong
 from chaos.checker.violation import Violation, violation
 
 SHIFT = 41
 """Bits for a revision (the reader takes none of 2^40 or more); the rest of 63 are for the key."""
+
+
+EVIDENCE = 1
+"""In the mod column of a write: known by what was read of it, not by an answer to the writer."""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class Path:
             self.initial[key] = value
         self.unknowns = Unknowns(history, past)
         self.settled: dict[int, int] = {}
+        self.slots: dict[int, Slot] = {}
         self.leased = leased_keys(history)
 
     def match(self) -> Match:
@@ -92,32 +97,48 @@ class Path:
 
     def run(self) -> Decision:
         """Settle what evidence settles, then look at what is left."""
+        try:
+            while True:
+                match, found = self._collect()
+                if found is None and self.slots:
+                    made = self.unknowns.make(self.slots, self.values(match))
+                    found = made if isinstance(made, Violation) else None
+                    if not isinstance(made, Violation):
+                        self._settle(made)
+                        continue
+                if found is None:
+                    break
+                return self._violated(found)
+        except Undecided as open_:
+            return self._undecided(open_.keys)
+        clash = self._initial_mods(match)
+        if clash is not None:
+            return Decision(violation=clash)
+        return self._rest(match, np.flatnonzero(~match.good))
+
+    def _collect(self) -> tuple[Match, Violation | None]:
+        """Put every place that a mod revision names, and nobody acknowledged, into `slots` and among the writes."""
         while True:
             match = self.match()
             bad = np.flatnonzero(~match.good)
             exact = bad[(self.sights.mod[bad] >= 0) & (self.sights.equal[bad] == 1)]
             if not len(exact):
-                break
+                return match, None
             wrong = said_wrong(self.history, self.sights, self.writes, match.revision, exact)
             if wrong is not None:
-                return self._violated(wrong)
-            try:
-                found = self.unknowns.place(self.sights, exact, self.writes)
-            except Undecided as open_:
-                return self._undecided(open_.keys)
-            if isinstance(found, Violation):
-                return self._violated(found)
-            self._settle(found)
-        clash = self._initial_mods(match)
-        if clash is not None:
-            return Decision(violation=clash)
-        return self._rest(match, bad)
+                return match, wrong
+            extra = Extra()
+            for sight in exact.tolist():
+                key, at = int(self.sights.key[sight]), int(self.sights.mod[sight])
+                slot = self.slots.setdefault(at, {})
+                if key not in slot:
+                    slot[key] = (int(self.sights.value[sight]), int(self.sights.row[sight]))
+                    extra.add(key, at, slot[key][0], slot[key][1], mod=EVIDENCE)
+            self.writes = joined(self.writes, extra.table())
 
     def _rest(self, match: Match, bad: Ints) -> Decision:
         """What exact places did not explain: windows, refused transactions, and gaps of a closed world."""
         try:
-            if self.unknowns.guessed and len(bad):
-                raise Undecided(set(self.sights.key[bad].tolist()))
             wanted = windows.find(self, match, bad)
             if isinstance(wanted, Violation):
                 return self._violated(wanted)
@@ -125,7 +146,7 @@ class Path:
             closed = self.history.meta.closed_world
             taken = frozenset(self.writes.revision.tolist()) if wanted or closed else frozenset()
             if closed:
-                gap = gaps.fill(self, match, wanted, taken)
+                gap = gaps.fill(self, wanted, taken)
                 if gap is not None:
                     return self._violated(gap)
             elif wanted and not windows.fit(wanted, taken, self.history.meta.base_revision):
@@ -148,17 +169,33 @@ class Path:
             taken=frozenset(self.writes.revision.tolist()),
         )
 
-    def _settle(self, found: dict[int, int]) -> None:
-        """Unknown writes proved to have happened at exact revisions become known ones, with what they saw."""
+    def _settle(self, made: dict[int, int]) -> None:
+        """Unknown writes found to have happened at exact revisions: all that they did, and what they saw."""
         writes, sights = Extra(), Extra()
-        for row, revision in found.items():
+        for row, at in made.items():
             for key, value in self.unknowns.effects[row].items():
-                writes.add(key, revision, value, row)
+                if key not in self.slots[at]:
+                    writes.add(key, at, value, row)
             for key, value in self.unknowns.conditions[row]:
-                sights.add(key, revision - 1, value, row)
-        self.settled.update(found)
+                sights.add(key, at - 1, value, row)
+        self.settled.update(made)
+        self.slots = {}
         self.writes = joined(self.writes, writes.table())
         self.sights = joined(self.sights, sights.table())
+
+    def place_windows(self, placed: dict[int, int]) -> None:
+        """Writes in windows, now that each has a revision, become known ones."""
+        writes = Extra()
+        for row, at in placed.items():
+            for key, value in self.unknowns.effects[row].items():
+                writes.add(key, at, value, row)
+        self.writes = joined(self.writes, writes.table())
+
+    def values(self, match: Match | None = None) -> ValueAt:
+        """The value of a key at a revision, by what is known now."""
+        match = self.match() if match is None else match
+        code = self.writes.key[match.order] << SHIFT | self.writes.revision[match.order]
+        return lambda key, revision: self._value_at(match, code, key, revision)
 
     def _initial_mods(self, match: Match) -> Violation | None:
         """An initial value has one mod revision, whoever reads it."""
@@ -188,12 +225,11 @@ class Path:
     def _refused(self, match: Match, wanted: list[windows.Window]) -> None:
         """A txn refused for one of several reasons: fine when one is seen in what is settled, else undecided."""
         moved = {window.key for window in wanted}
-        code = self.writes.key[match.order] << SHIFT | self.writes.revision[match.order]
+        value_at = self.values(match)
         for row in self.refused:
             compare = self.history.txns[row].compare
             if not any(
-                key not in moved and self._value_at(match, code, key, int(self.history.revision[row])) != value
-                for key, value in compare
+                key not in moved and value_at(key, int(self.history.revision[row])) != value for key, value in compare
             ):
                 raise Undecided({key for key, _ in compare})
 

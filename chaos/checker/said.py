@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chaos.checker.model import NULL, History, Ints, Outcome
+from chaos.checker.model import NONE, NULL, History, Ints, Outcome
 from chaos.checker.rows import Table, effects
 from chaos.checker.violation import Violation, violation
 
@@ -49,7 +49,7 @@ def _one_wrong(  # noqa: PLR0917 - one sight, and what is known around it
     elif mine and writes.value[mine[0]] != sights.value[sight]:
         rule, also = "wrong value", [int(writes.row[mine[0]])]
         why = f"Revision {mod} of {name} is {history.show(int(writes.value[mine[0]]))}, not {shown}."
-    elif here and not mine:
+    elif not mine and any(writes.mod[n] == NONE for n in here):
         why = f"It read {shown} as written at revision {mod}, which another operation took without writing {name}."
     elif mod <= history.meta.base_revision:
         first = "was absent" if key not in history.initial else f"held {history.show(history.initial[key])}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chaos.checker.model import NULL, Ints
+from chaos.checker.model import Ints
 from chaos.checker.places import Undecided
 from chaos.checker.said import unexplained
 from chaos.checker.violation import Violation
@@ -61,10 +61,9 @@ def find(path: Path, match: Match, bad: Ints) -> list[Window] | Violation:
     members = np.flatnonzero(np.isin(stretch, dirty))
     members = members[np.lexsort((sights.revision[members], stretch[members]))]
     found: list[Window] = []
-    used: dict[int, int] = {}
+    used: set[int] = set()
     for group in np.split(members, np.flatnonzero(np.diff(stretch[members])) + 1):
         first = int(group[0])
-        key, value, revision = int(sights.key[first]), int(match.value[first]), int(match.revision[first])
         seen = [
             Sight(
                 int(sights.revision[n]),
@@ -75,45 +74,89 @@ def find(path: Path, match: Match, bad: Ints) -> list[Window] | Violation:
             )
             for n in group.tolist()
         ]
-        result = _walk(path, key, value, max(revision, path.history.meta.base_revision), seen, used)
-        if isinstance(result, Violation):
-            return result
-        found += result
+        start = max(int(match.revision[first]), path.history.meta.base_revision)
+        walk = Walk(path, int(sights.key[first]), int(match.value[first]), start, seen)
+        wrong = walk.go(untouched=walk.key not in used)
+        if wrong is not None:
+            return wrong
+        if walk.found:
+            used.add(walk.key)
+            found += walk.found
     return found
 
 
-def _walk(  # noqa: PLR0917 - one stretch: whose, from what, what was seen
-    path: Path, key: int, value: int, start: int, seen: list[Sight], used: dict[int, int]
-) -> list[Window] | Violation:
-    low = start
-    found: list[Window] = []
-    for n, sight in enumerate(seen):
-        if sight.pinned:
-            low = max(low, sight.revision)
-        if sight.agrees(value):
-            continue
-        if not sight.equal or key in path.leased:
-            raise Undecided({key})  # any of several values would do, or an expiry
-        able = path.unknowns.able((key, sight.value), sight.revision)
-        if not able or low >= sight.revision or any(late.pinned for late in seen[n:]):
-            if used.get(key):
-                raise Undecided({key})  # an earlier choice in this key may be to blame
-            return unexplained(path.history, sight.row, key, sight.value, f"at revision {sight.revision}")
-        maker = able[0]
-        simple = path.unknowns.plain[maker] or sight.value == NULL
-        if not simple or len(path.unknowns.effects[maker]) > 1 or any(path.unknowns.conditions[one] for one in able):
-            raise Undecided({key} | {key for one in able for key in path.unknowns.effects[one]})
-        path.unknowns.use(maker)
-        for before in seen[:n]:
-            if not before.agrees(sight.value):
-                low = max(low, before.revision)
-        low = max(low, path.unknowns.least[maker])
-        if low >= sight.revision:
-            raise Undecided({key})
-        used[key] = used.get(key, 0) + 1
-        found.append(Window(key, maker, low, sight.revision))
-        value, low = sight.value, low + 1
-    return found
+class Walk:
+    """From one known write of a key to the next."""
+
+    def __init__(self, path: Path, key: int, value: int, start: int, seen: list[Sight]) -> None:
+        self.path, self.unknowns = path, path.unknowns
+        self.key, self.value, self.low = key, value, start
+        self.seen = seen
+        self.found: list[Window] = []
+
+    def go(self, *, untouched: bool) -> Violation | None:
+        """Fill `found`; a Violation only when no choice made in this key before (`untouched`) can be to blame."""
+        for n, sight in enumerate(self.seen):
+            if sight.pinned:
+                self.low = max(self.low, sight.revision)
+            if sight.agrees(self.value):
+                continue
+            if self.key in self.path.leased:
+                raise Undecided({self.key})  # it may have expired
+            value = sight.value if sight.equal else self._wish(n, sight)
+            able = self.unknowns.able((self.key, value), sight.revision)
+            if not able or self.low >= sight.revision or any(late.pinned for late in self.seen[n:]):
+                if not untouched or self.found or not sight.equal or self.unknowns.guessed:
+                    raise Undecided({self.key})
+                where = f"at revision {sight.revision}"
+                return unexplained(self.path.history, sight.row, self.key, value, where)
+            for before in self.seen[:n]:
+                if not before.agrees(value):
+                    self.low = max(self.low, before.revision)
+            self._bring_about(value, sight.revision, depth=3)
+        return None
+
+    def _wish(self, n: int, sight: Sight) -> int:
+        """A value other than the one excluded: the next one that was seen, else the one easiest to get."""
+        self.unknowns.guessed.add(self.key)
+        for late in self.seen[n + 1 :]:
+            if late.equal and sight.agrees(late.value):
+                return late.value
+        values = [
+            (self.unknowns.least[makers[0]], value)
+            for (key, value), makers in self.unknowns.makers.items()
+            if key == self.key and makers and sight.agrees(value)
+        ]
+        if not values:
+            raise Undecided({self.key})
+        return min(values)[1]
+
+    def _bring_about(self, value: int, high: int, depth: int) -> None:
+        """Choose the unknown write that left `value` at or below `high`, and those that it needed."""
+        able = [
+            row
+            for row in self.unknowns.able((self.key, value), high)
+            if len(self.unknowns.effects[row]) == 1 and all(key == self.key for key, _ in self.unknowns.conditions[row])
+        ]
+        if not able or not depth:
+            raise Undecided({self.key})
+        if any(self.unknowns.conditions[row] for row in self.unknowns.makers[self.key, value]):
+            self.unknowns.guess(able)
+        maker = min(able, key=self._effort)
+        self.unknowns.use(maker)
+        for _, needed in self.unknowns.conditions[maker]:
+            if needed != self.value:
+                self._bring_about(needed, high - 1, depth - 1)
+        self.low = max(self.low, self.unknowns.least[maker])
+        if self.low >= high:
+            raise Undecided({self.key})
+        self.found.append(Window(self.key, maker, self.low, high))
+        self.value, self.low = value, self.low + 1
+
+    def _effort(self, row: int) -> tuple[int, int]:
+        """What needs nothing first, then what needs what is there; of those what was invoked first."""
+        needs = [value for _, value in self.unknowns.conditions[row]]
+        return (0 if not needs else 1 if needs == [self.value] else 2, self.unknowns.least[row])
 
 
 def fit(wanted: list[Window], taken: frozenset[int], base: int) -> dict[int, int] | None:
