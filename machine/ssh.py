@@ -1,14 +1,15 @@
-"""Commands on nodes by OpenSSH, over one connection per node that is kept open.
+"""Commands on a node by OpenSSH, over one kept-open connection per node.
 
-The kept connection (ControlMaster) is opened inside the lab's network namespace; its control socket
-lies in a short directory, since a socket's path may not exceed 107 characters (unix(7)), and works
-from any namespace. It ends ten minutes after its last use, with the namespace, or by `close`.
+Connecting costs a second and more under TCG, a command over an open connection 0.1 s; so a master
+(ssh_config(5), ControlMaster) is started once, inside the lab's namespace, and every command goes
+through its control socket, which works from any namespace and any process. A master whose node lost
+its power notices within 6 s (ServerAlive); then commands fail with SshError, and the next one
+connects anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import subprocess
 import tempfile
@@ -16,56 +17,73 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from machine.errors import DeadlineError, ToolError
 from machine.process import Completed, exclusive, in_netns, run, tail
 
-CONNECT_SECONDS: Final = 20.0
-"""Limit for connection and banner (ssh's ConnectTimeout); three emulated guests that boot at once take a while."""
+Stage = Literal["connect", "host key", "login", "session"]
 
-SSH_FAILED: Final = 255
-"""ssh's own status for "no connection" (ssh(1), EXIT STATUS)."""
+CONNECT_SECONDS: Final = 20
+"""Limit for connecting: key exchange and login take seconds when several machines boot under TCG."""
 
-_STAGES: Final = (
-    ("host key", re.compile(r"host key verification failed|remote host identification has changed", re.I)),
-    ("login", re.compile(r"permission denied|too many authentication failures", re.I)),
-    (
-        "connection",
-        re.compile(
-            r"timed out|refused|no route|unreachable|reset by|closed by|broken pipe|kex_exchange|banner|"
-            r"mux_client|control socket|connection closed|lost connection",
-            re.I,
-        ),
-    ),
+PERSIST_SECONDS: Final = 900
+"""A connection that nobody used for so long closes itself."""
+
+_ARGUMENT_LIMIT: Final = 65536
+"""A longer script goes by standard input: the kernel takes at most 128 KiB in one argument (execve(2))."""
+
+_OWN_255: Final = "etcd-lab: the command's own status is 255"
+"""Said by the remote shell, since ssh ends with 255 for its own failures too (ssh(1), EXIT STATUS)."""
+
+_OPTIONS: Final = {
+    "BatchMode": "yes",
+    "ControlPersist": str(PERSIST_SECONDS),
+    "GlobalKnownHostsFile": "/dev/null",
+    "HostKeyAlgorithms": "ssh-ed25519",
+    "IdentitiesOnly": "yes",
+    "IdentityAgent": "none",
+    "LogLevel": "ERROR",
+    "PreferredAuthentications": "publickey",
+    "ServerAliveCountMax": "3",
+    "ServerAliveInterval": "2",
+    "StrictHostKeyChecking": "yes",
+    "UpdateHostKeys": "no",
+}
+
+_SIGNS: Final[tuple[tuple[str, Stage], ...]] = (
+    ("Host key verification failed", "host key"),
+    ("host key is known", "host key"),
+    ("HOST IDENTIFICATION HAS CHANGED", "host key"),
+    ("no matching host key", "host key"),
+    ("Permission denied", "login"),
+    ("Too many authentication failures", "login"),
 )
 
+_REMEDY: Final[dict[Stage, str]] = {
+    "connect": "See whether the node runs (./lab status), and its console under .lab.",
+    "host key": "The machine that answers is not the one this lab made; ./lab up puts that right.",
+    "login": "The node does not know the lab's key: its first boot is not finished, or it is another lab's.",
+    "session": "See whether the node lost its power or its network meanwhile.",
+}
 
-def failed_stage(stderr: str) -> str | None:
-    """Which stage of a connection ssh complains about: "host key", "login", "connection"; None when it does not."""
-    return next((stage for stage, words in _STAGES if words.search(stderr)), None)
 
+class SshError(ToolError):
+    """A node was not reached, or was lost on the way; `stage` says how far it came."""
 
-class ConnectionFailedError(ToolError):
-    """ssh did not get as far as running the command; `stage` says how far it got."""
-
-    def __init__(self, node: str, address: str, stage: str, said: str) -> None:
-        super().__init__(
-            f"No ssh to {node}: {stage} failed: {tail(said, 1) or 'no reason given'}",
-            where=address,
-            next=f"./lab status shows whether {node} runs; its console log may say why.",
-        )
-        self.stage = stage
+    def __init__(self, node: str, stage: Stage, said: str) -> None:
+        words = {"connect": "Cannot connect to", "host key": "Wrong host key of", "login": "Cannot log in to"}
+        super().__init__(f"{words.get(stage, 'Lost the connection to')} {node}", where="ssh", next=_REMEDY[stage])
+        self.stage: Stage = stage
+        self.tail = tail(said, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A shell on one node. Nothing is connected before the first command.
+    """A node as ssh reaches it; nothing is connected before the first command.
 
-    `control_dir` holds the control socket `NAME`; `netns` is the namespace that reaches `address`.
-
-    >>> shell.run(["hostname"], seconds=5).stdout  # doctest: +SKIP
-    'etcd1\\n'
+    `control_dir` holds the control sockets and must be short: a socket's path may not exceed 107
+    characters. `netns` is the namespace to connect from (None: the host's own).
     """
 
     name: str
@@ -76,105 +94,116 @@ class Shell:
     netns: str | None
     user: str = "root"
 
+    def run(
+        self, argv_or_script: str | Sequence[str], seconds: float, check: bool = True, stdin: str | None = None
+    ) -> Completed:
+        """Run a POSIX shell script (str) or a program with arguments on the node, at most `seconds` in all.
+
+        Raises SshError when the node is not reached or lost, ToolError when the command ends with
+        another status than 0 and `check` is set, DeadlineError after `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        self.open(min(seconds, CONNECT_SECONDS))
+        script = argv_or_script if isinstance(argv_or_script, str) else shlex.join(argv_or_script)
+        if stdin is None and len(script) > _ARGUMENT_LIMIT:
+            command, stdin = "sh -s", script
+        else:
+            command = f"sh -c {shlex.quote(script)}"
+        command = f"{command}; s=$?; [ $s != 255 ] || echo {shlex.quote(_OWN_255)} >&2; exit $s"
+        left = max(0.5, deadline - time.monotonic())
+        try:
+            done = run([*self._through(), command], seconds=left, check=False, stdin=stdin)
+        except DeadlineError as error:
+            raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds, last=error.last) from error
+        stderr = done.stderr
+        if done.status == 255:
+            own = stderr.rstrip().endswith(_OWN_255)
+            if not own:
+                raise SshError(self.name, "session", stderr)
+            stderr = stderr.rstrip().removesuffix(_OWN_255)
+        words = (script,) if isinstance(argv_or_script, str) else tuple(argv_or_script)
+        result = Completed(words, done.status, done.stdout, stderr)
+        if check and not result.ok:
+            raise ToolError(
+                f"A command on {self.name} ended with status {result.status}",
+                where=script.strip().splitlines()[0][:200] if script.strip() else "",
+                tail=tail(result.stderr or result.stdout),
+            )
+        return result
+
+    def exec_argv(self, command: Sequence[str], tty: bool) -> list[str]:
+        """Words for os.execvp: `command` on the node, or a login shell when it is empty; connects first."""
+        self.open()
+        remote = [shlex.join(command)] if command else []
+        options, target = self._through()[:-1], self._through()[-1]
+        return [*options, "-t" if tty else "-T", target, *remote]
+
+    def open(self, seconds: float = CONNECT_SECONDS) -> None:
+        """Connect, unless connected; raises SshError naming the stage that failed."""
+        if self._alive():
+            return
+        self.control_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusive(self.control_dir / f"{self.name}.lock"):
+            if self._alive():  # by another process meanwhile
+                return
+            self._socket.unlink(missing_ok=True)
+            self._connect(seconds)
+
+    def close(self) -> None:
+        """End the kept-open connection, if any."""
+        if self._socket.exists():
+            with contextlib.suppress(DeadlineError):
+                run([*self._through()[:-1], "-O", "exit", self._through()[-1]], seconds=5, check=False)
+            self._socket.unlink(missing_ok=True)
+
     @property
     def _socket(self) -> Path:
         return self.control_dir / self.name
 
-    def _ssh(self, *options: str) -> list[str]:
-        words = ["ssh", "-F", "/dev/null", "-i", str(self.key), "-o", f"ControlPath={self._socket}"]
-        settings = (
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            "StrictHostKeyChecking=yes",
-            f"UserKnownHostsFile={self.known_hosts}",
-            "GlobalKnownHostsFile=/dev/null",
-            f"ConnectTimeout={CONNECT_SECONDS:.0f}",
-            "ServerAliveInterval=2",  # so that the connection to a machine without power ends by itself
-            "ServerAliveCountMax=3",
-            "LogLevel=ERROR",
-        )
-        for setting in settings:
-            words += ["-o", setting]
-        return [*words, *options, f"{self.user}@{self.address}"]
+    @property
+    def _target(self) -> str:
+        return f"{self.user}@{self.address}"
 
-    def connected(self) -> bool:
-        """Whether the kept connection is open (its peer may have gone since)."""
+    def _words(self) -> list[str]:
+        """ssh with our options alone: nothing of the user's own configuration."""
+        files = {"ControlPath": self._socket, "IdentityFile": self.key, "UserKnownHostsFile": self.known_hosts}
+        quoted = {name: '"' + str(path).replace("%", "%%") + '"' for name, path in files.items()}
+        options = [f"-o{name}={value}" for name, value in {**_OPTIONS, **quoted}.items()]
+        return ["ssh", "-F/dev/null", *options]
+
+    def _through(self) -> list[str]:
+        """ssh through the open connection only: should it be gone, never a direct one from here."""
+        return [*self._words(), "-oControlMaster=no", "-oProxyCommand=false", self._target]
+
+    def _alive(self) -> bool:
         if not self._socket.exists():
             return False
-        return run(self._ssh("-O", "check"), seconds=10, check=False).ok
+        through = self._through()
+        try:
+            return run([*through[:-1], "-O", "check", through[-1]], seconds=5, check=False).ok
+        except DeadlineError:  # a stopped master; its successor takes the socket
+            return False
 
-    def connect(self, seconds: float = CONNECT_SECONDS) -> None:
-        """Open the kept connection unless it is open.
+    def _connect(self, seconds: float) -> None:
+        timeout = max(1, round(seconds))
+        background = ["-M", "-N", "-f", f"-oConnectTimeout={timeout}"]
+        # A file, not a pipe, takes what ssh says: the process that stays would keep a pipe open, and us waiting.
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+            argv = in_netns(self.netns, [*self._words(), *background, self._target])
+            status = _status(argv, said.fileno(), timeout + 2.0)
+            said.seek(0)
+            text = said.read()
+        if status != 0:
+            stage: Stage = next((stage for sign, stage in _SIGNS if sign in text), "connect")
+            raise SshError(self.name, stage, text if status is not None else f"no answer within {timeout} s")
 
-        Raises ConnectionFailedError with the stage that failed, DeadlineError after `seconds`.
-        """
-        if self.connected():
-            return
-        with exclusive(self.control_dir / f".{self.name}.lock"):
-            if self.connected():
-                return
-            self._socket.unlink(missing_ok=True)  # its owner is dead
-            words = self._ssh("-M", "-N", "-f", "-o", "ControlPersist=10m")
-            # Not by pipes: the connection stays in the background and would keep them open.
-            with tempfile.TemporaryFile("w+") as said:
-                try:
-                    done = subprocess.run(
-                        in_netns(self.netns, words),
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL,
-                        stderr=said,
-                        timeout=seconds,
-                        check=False,
-                    )
-                except subprocess.TimeoutExpired as error:
-                    raise DeadlineError(
-                        f"Opening the ssh connection to {self.name}", seconds=seconds, where=self.address
-                    ) from error
-                said.seek(0)
-                text = said.read()
-            if done.returncode != 0:
-                raise ConnectionFailedError(self.name, self.address, failed_stage(text) or "connection", text)
 
-    def run(
-        self, command: str | Sequence[str], *, seconds: float = 60.0, check: bool = True, stdin: str | None = None
-    ) -> Completed:
-        """Run `command` (a shell script, or words that are quoted) on the node, at most `seconds`.
-
-        Raises ConnectionFailedError when it could not be started, DeadlineError when it takes too
-        long, and ToolError when it ends with another status than 0 and `check` is set.
-        """
-        deadline = time.monotonic() + seconds
-        self.connect(min(seconds, CONNECT_SECONDS))
-        script = command if isinstance(command, str) else shlex.join(command)
-        done = run(
-            [*self._ssh("-T", "-o", "ControlMaster=no"), script],
-            seconds=max(0.1, deadline - time.monotonic()),
-            check=False,
-            stdin=stdin,
-            netns=self.netns,
-        )
-        stage = failed_stage(done.stderr) if done.status == SSH_FAILED else None
-        if stage is not None:
-            self.close()
-            raise ConnectionFailedError(self.name, self.address, stage, done.stderr)
-        if check and not done.ok:
-            raise ToolError(
-                f"A command on {self.name} ended with status {done.status}",
-                where=script.strip().splitlines()[0][:120] if script.strip() else "",
-                tail=tail(done.stderr or done.stdout),
-            )
-        return Completed((script,), done.status, done.stdout, done.stderr)
-
-    def exec_argv(self, command: Sequence[str] = (), *, tty: bool = False) -> list[str]:
-        """Words for os.execvp that run `command` on the node, or a login shell without one."""
-        self.connect()
-        words = self._ssh("-t" if tty else "-T", "-o", "ControlMaster=no")
-        return in_netns(self.netns, [*words, shlex.join(command)] if command else words)
-
-    def close(self) -> None:
-        """End the kept connection; nothing when there is none."""
-        if self._socket.exists():
-            with contextlib.suppress(ToolError, DeadlineError):
-                run(self._ssh("-O", "exit"), seconds=5, check=False)
-            self._socket.unlink(missing_ok=True)
+def _status(argv: Sequence[str], stderr: int, seconds: float) -> int | None:
+    """Exit status of `argv`, None when it took longer than `seconds` and was killed."""
+    try:
+        null = subprocess.DEVNULL
+        return subprocess.run(argv, stdin=null, stdout=null, stderr=stderr, timeout=seconds, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return None
+    except FileNotFoundError as error:
+        raise ToolError(f"{argv[0]} is not installed", next="See ./lab doctor.") from error
