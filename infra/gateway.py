@@ -64,7 +64,7 @@ class Gateway:
         except CallError as error:
             if error.status != http.client.SERVICE_UNAVAILABLE:
                 raise
-            return False, str(error)
+            return False, str(error).replace("HTTP status 503", "unhealthy, and does not say why")  # 3.4
         healthy = answer.get("health") in _HEALTHY
         return healthy, "" if healthy else str(answer.get("reason") or "unhealthy")
 

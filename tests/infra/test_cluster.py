@@ -135,7 +135,7 @@ LOCAL = Node(name="etcd1", address=IPv4Address("127.0.0.1"), mac="m", domain="d"
         (200, '{"health":"true","reason":""}', (True, "")),
         (200, '{"health":"true"}', (True, "")),  # 3.4
         (503, '{"health":"false","reason":"RAFT NO LEADER"}', (False, "RAFT NO LEADER")),
-        (503, "x", (False, "HTTP status 503: x")),
+        (503, '{"health":"false"}', (False, "unhealthy, and does not say why")),  # 3.4
     ],
 )
 def test_the_health_page_is_read(
