@@ -1,0 +1,62 @@
+"""The recipe of the guest image, as far as it can be looked at without building it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from machine import guest
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "guest"
+    shutil.copytree(guest.RECIPE, copy)
+    monkeypatch.setattr(guest, "RECIPE", copy)
+    return copy
+
+
+def test_the_digest_is_of_the_recipe_alone(recipe: Path) -> None:
+    before = guest.digest()
+    (recipe / "__init__.py").write_text("# other code, same image")
+    assert guest.digest() == before
+    (recipe / "firstboot").write_text((recipe / "firstboot").read_text() + "# changed\n")
+    assert guest.digest() != before
+
+
+def test_a_file_under_another_name_is_another_recipe(recipe: Path) -> None:
+    before = guest.digest()
+    (recipe / "packages").rename(recipe / "packages2")
+    assert guest.digest() != before
+
+
+def test_the_scripts_are_posix_shell() -> None:
+    for name in ("customize", "firstboot", "init"):
+        subprocess.run(["sh", "-n", str(guest.RECIPE / name)], check=True)
+        assert os.access(guest.RECIPE / name, os.X_OK)
+
+
+def test_what_the_lab_uses_in_a_guest_is_installed_and_not_masked() -> None:
+    used = {"systemd", "openssh-server", "nftables", "iproute2", "dmsetup", "e2fsprogs", "curl"}
+    assert used <= set(guest.packages())
+    units = {"ssh.service", "systemd-networkd.service", "systemd-udevd.service", "systemd-journald.service"}
+    assert not units & set((guest.RECIPE / "masked").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\n", "http://mirror.example/debian"),
+        ("sources.list", "deb [arch=amd64] https://mirror.example/debian/ bookworm main\n", "https://mirror.example/debian"),
+        ("sources.list", "deb http://security.example/debian-security bookworm main\n", "http://deb.debian.org/debian"),
+        ("sources.list", "# deb http://mirror.example/debian bookworm main\n", "http://deb.debian.org/debian"),
+    ],
+)
+def test_the_mirror_is_the_one_that_apt_uses(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / name).write_text(text)
+    assert guest.mirror(tmp_path) == expected
