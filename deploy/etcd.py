@@ -12,13 +12,11 @@ standard input (never in an argument, which other processes on the node could se
 
 from __future__ import annotations
 
-import base64
 import io
 import shlex
 import tarfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from pyinfra.api.command import FileUploadCommand, FunctionCommand, PyinfraCommand, StringCommand
 from pyinfra.api.facts import FactBase
@@ -28,22 +26,22 @@ from pyinfra.api.state import State
 from pyinfra.context import host as current
 
 from deploy.gate import Gate
-from deploy.plan import BIN_DIR, RUNNING_FILE, TOOLS, UNITS, File
+from deploy.plan import BIN_DIR, RUNNING_FILE, TOOLS, UNIT_DIR, File
 from deploy.protocol import Binary
-from deploy.steps import Observed, Steps, look_command, parse_look
+from deploy.steps import Observed, Steps, look_command, parse_look, stamp_command
 
-STAGE = "/var/lib/etcd-lab/incoming"
 START_SECONDS = 150
 """Limit for one etcd to report ready. A first start under emulation takes about 10 s."""
 
-_FORGIVE = "systemctl reset-failed etcd.service 2>/dev/null || true"
+
+_WANTS = f"{UNIT_DIR}/multi-user.target.wants"
 
 
 class Look(FactBase[Observed]):
     """Everything we want to know about a node, in one command."""
 
-    def command(self, paths: Sequence[str]) -> str:  # noqa: D102 - see the class
-        return look_command(paths)
+    def command(self, files: Sequence[str], programs: Sequence[str]) -> str:  # noqa: D102 - see the class
+        return look_command(files, programs)
 
     def process(self, output: list[str]) -> Observed:  # noqa: D102
         return parse_look(output)
@@ -75,103 +73,103 @@ def script(text: str) -> StringCommand:
 
 
 def bundle(files: Sequence[File]) -> str:
-    """The files as a base64 tar archive, rooted at /."""
+    """The files as a tar archive rooted at /, as text: all in it is ASCII (JSON escapes whatever is not)."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for file in files:
-            content = file.content.encode()
+            content = file.content.encode("ascii")
             info = tarfile.TarInfo(file.path.lstrip("/"))
             info.size, info.mode = len(content), file.mode
             archive.addfile(info, io.BytesIO(content))
-    return base64.encodebytes(buffer.getvalue()).decode()
+    return buffer.getvalue().decode("ascii")
 
 
 def install_script(steps: Steps) -> str:
-    """Shell script that takes `bundle` on standard input and puts each file in place by renaming."""
-    directories: dict[str, list[str]] = {}
-    for file in steps.files:
-        directories.setdefault(str(PurePosixPath(file.path).parent), []).append(file.path)
-    lines = [
-        "umask 077",
-        f"rm -rf {STAGE}",
-        f"mkdir -p {STAGE}",
-        f"base64 -d | tar -xzpf - --no-same-owner -C {STAGE}",
-    ]
+    """Shell script that unpacks `bundle` from standard input and makes systemd take note."""
+    lines = []
     if any(file.restarts for file in steps.files):
         # From here on a living etcd runs with something else; should we die, the next run knows.
         lines.append(f"rm -f {RUNNING_FILE}")
-    for directory, paths in directories.items():
-        staged = " ".join(f"{STAGE}{path}" for path in paths)
-        lines.append(f"[ -d {directory} ] || mkdir -p -m 0755 {directory}")
-        lines.append(f"mv -f -t {directory} {staged}")
-    lines.append(f"rm -rf {STAGE}")
+    if steps.files:
+        lines.append("tar -xpf - --no-same-owner -C /")
     if steps.enable:
-        lines.append(f"systemctl --no-reload enable {' '.join(UNITS)}")
-    if steps.reload or steps.enable:
+        # As `systemctl enable` does it, which takes a second under emulation.
+        lines.append(f"mkdir -p {_WANTS}")
+        lines.append(f"ln -sf {' '.join(f'{UNIT_DIR}/{unit}' for unit in steps.enable)} {_WANTS}")
+    if steps.reload:
         lines.append("systemctl daemon-reload")
     return "\n".join(lines)
 
 
-def check_script(names: Sequence[str], binaries: Mapping[str, Binary], url: str | None) -> str:
-    """Shell script that fetches binaries (unless they were sent), checks and installs them by renaming."""
+def binaries_script(names: Sequence[str], binaries: Mapping[str, Binary], url: str | None) -> str:
+    """Shell script that fetches programs (unless they were sent), checks, installs and stamps them."""
+    fresh = {name: f".{name}.new" for name in names}
     lines = [f"cd {BIN_DIR}"]
-    for name in names:
-        fresh = f".{name}.new"
-        if url is not None:
-            lines.append(f"curl -fsS --connect-timeout 5 --max-time 120 --retry 2 -o {fresh} {url}/{name}")
-        lines.append(f"echo '{binaries[name].sha256}  {fresh}' | sha256sum --check --quiet -")
-        if name == "etcd":
-            lines.append(f"rm -f {RUNNING_FILE}")
-        lines.append(f"chmod 0755 {fresh}")
-        lines.append(f"mv -f {fresh} {name}")
+    if url is not None:
+        words = " ".join(f"-o {path} {url}/{name}" for name, path in fresh.items())
+        lines.append(f"curl -fsS --connect-timeout 5 --max-time 120 --retry 2 {words}")
+    sums = " ".join(f"'{binaries[name].sha256}  {path}'" for name, path in fresh.items())
+    lines.append(f"printf '%s\\n' {sums} | sha256sum --check --quiet -")
+    lines.append(f"chmod 0755 {' '.join(fresh.values())}")
+    if "etcd" in fresh:
+        lines.append(f"rm -f {RUNNING_FILE}")
+    for name, path in fresh.items():
+        lines.append(f"mv -f {path} {name}")
+        lines.append(stamp_command(name, binaries[name].sha256))
     return "\n".join(lines)
 
 
 def wait_script(verb: str) -> str:
     """Shell script that starts or restarts etcd, waits until it is ready, and shows its log when it is not."""
     return (
-        f"{_FORGIVE}\n"
         f"if ! timeout {START_SECONDS} systemctl {verb} etcd.service; then\n"
         f"  journalctl --no-pager -n 15 -o cat -u etcd.service -u etcd-data.service >&2; exit 1\nfi"
     )
 
 
-@operation()
-def install_files(work: Work) -> Commands:
-    """Put configuration, certificates, units and scripts in place."""
-    steps = work.steps[current.name]
-    if steps.files or steps.enable or steps.reload:
-        yield StringCommand(*script(install_script(steps)).bits, _stdin=bundle(steps.files))
+def _fresh(work: Work, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in work.steps[current.name].binaries if name in names)
 
 
-@operation()
-def install_binaries(work: Work, names: Sequence[str]) -> Commands:
-    """Fetch those of the programs `names` that are missing or others than they should be."""
-    wanted = [name for name in names if name in work.steps[current.name].binaries]
-    if not wanted:
-        return
+def _send(work: Work, names: Sequence[str]) -> Commands:
+    """Programs through ssh, where the nodes have nothing to fetch them from."""
     if work.url is None:
-        for name in wanted:
+        for name in names:
             yield FileUploadCommand(str(work.binaries[name].path), f"{BIN_DIR}/.{name}.new")
-    yield script(check_script(wanted, work.binaries, work.url))
 
 
 @operation()
-def begin_start(work: Work) -> Commands:
-    """Begin to start etcd where it does not run; all together, since a new member waits for its peers."""
-    verb = work.steps[current.name].start
-    if verb:
-        yield script(f"{_FORGIVE}\nsystemctl {verb} --no-block etcd.service")
-
-
-@operation()
-def finish_start(work: Work) -> Commands:
-    """Wait until what was begun is ready, and put everything on disk, in case of a power cut."""
+def install(work: Work) -> Commands:
+    """Put configuration, certificates, units and the etcd program in place."""
     steps = work.steps[current.name]
-    if steps.start:
-        yield script(wait_script("start"))
+    names = _fresh(work, ["etcd"])
+    parts = [install_script(steps)] if steps.files or steps.enable or steps.reload else []
+    if names:
+        yield from _send(work, names)
+        parts.append(binaries_script(names, work.binaries, work.url))
+    if parts:
+        yield StringCommand(*script("\n".join(parts)).bits, _stdin=bundle(steps.files))
+
+
+@operation()
+def bring_up(work: Work) -> Commands:
+    """Start etcd where it does not run, all together, since a new member waits for its peers.
+
+    The tools are fetched while the members elect their first leader, and all is put on disk in
+    case of a power cut.
+    """
+    steps = work.steps[current.name]
+    names = _fresh(work, TOOLS)
+    parts = [f"systemctl {steps.start} --no-block etcd.service"] if steps.start else []
+    if names:
+        yield from _send(work, names)
+        parts.append(binaries_script(names, work.binaries, work.url))
     if steps.files or steps.binaries:
-        yield script("sync")
+        parts.append("sync")
+    if steps.start:
+        parts.append(wait_script("start"))
+    if parts:
+        yield script("\n".join(parts))
 
 
 @operation()
@@ -190,11 +188,7 @@ def _pass(state: State, host: Host, check: Callable[[str], bool]) -> bool:  # no
 
 def declare(state: State, work: Work) -> None:
     """Declare all operations, on all hosts, in order."""
-    add_op(state, install_files, work, name="install files")
-    add_op(state, install_binaries, work, ["etcd"], name="install etcd")
-    add_op(state, begin_start, work, name="start etcd")
-    # Downloading goes on while the members elect their first leader.
-    add_op(state, install_binaries, work, TOOLS, name="install etcdctl and etcdutl")
-    add_op(state, finish_start, work, name="wait for etcd")
+    add_op(state, install, work, name="install")
+    add_op(state, bring_up, work, name="start")
     for rank in range(len(work.ranks)):
-        add_op(state, restart_in_turn, work, rank, name=f"restart etcd, turn {rank + 1}")
+        add_op(state, restart_in_turn, work, rank, name=f"restart, turn {rank + 1}")

@@ -26,6 +26,8 @@ UNIT_DIR: Final = "/etc/systemd/system"
 DATA_DIR: Final = "/var/lib/etcd"
 DATA_SCRIPT: Final = "/usr/local/lib/etcd-lab/etcd-data"
 BIN_DIR: Final = "/usr/local/bin"
+STAMP_DIR: Final = "/usr/local/lib/etcd-lab"
+"""Holds NAME.stamp for each program: the SHA-256 that was checked, and the file's identity then."""
 DATA_DEVICE: Final = "/dev/vdb"
 DATA_TARGET: Final = "etcd-data"
 TOOLS: Final = ("etcdctl", "etcdutl")

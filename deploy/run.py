@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -24,7 +24,6 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 
 from deploy.etcd import Look, Work, declare
 from deploy.gate import ClusterView, Gate
-from deploy.plan import BIN_DIR
 from deploy.protocol import HostResult, Request, Response
 from deploy.steps import Observed, Steps, steps_for
 from machine.errors import LabError, ToolError
@@ -40,7 +39,8 @@ STDERR_LINES = 20
 class Notes(BaseStateCallback):
     """Takes down which operation failed where, and how long each host was busy."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self.failed: dict[str, str] = {}
         self.connect_errors: dict[str, str] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -67,6 +67,13 @@ class Notes(BaseStateCallback):
         self.failed.setdefault(host.name, ", ".join(sorted(state.get_op_meta(op_hash).names)))
 
 
+    def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
+        """An operation is through on all hosts; those that changed nothing are not worth a word."""
+        metas = [ops[op_hash].operation_meta for ops in state.ops.values() if op_hash in ops]
+        if any(meta.is_complete() and meta.executed for meta in metas):
+            self._say(", ".join(sorted(state.get_op_meta(op_hash).names)))
+
+
 class _Tail(logging.Handler):
     """Keeps the last lines that pyinfra logged, for a failure that says nothing itself."""
 
@@ -84,12 +91,12 @@ class Run:
     def __init__(self, request: Request, inventory: Inventory, cluster: ClusterView) -> None:
         self.request = request
         self.cluster = cluster
-        self.notes = Notes()
+        self._started = time.monotonic()
+        self.notes = Notes(self._say)
         self.log = _Tail()
         self.gate = Gate(cluster, request.manifest.node_names, seconds=request.seconds, say=say)
         self.seen: dict[str, Observed] = {}
         self.sha256 = {name: binary.sha256 for name, binary in request.binaries.items()}
-        self._started = time.monotonic()
         # Who only looks wants to hear of the other nodes too.
         percent, patience = (0, CONNECT_SECONDS) if request.mode == "apply" else (None, LOOK_SECONDS)
         config = Config(FAIL_PERCENT=percent, CONNECT_TIMEOUT=patience)  # type: ignore[no-untyped-call]
@@ -100,6 +107,7 @@ class Run:
     def __call__(self) -> Response:
         """Do it, and tell how it went; does not raise for what went wrong on hosts."""
         error = ""
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it tells pyinfra, and that is enough
         logger.addHandler(self.log)
         logger.setLevel(logging.INFO)
         try:
@@ -117,7 +125,7 @@ class Run:
         try:
             self.state.set_stage(StateStage.Prepare)
             self._say("connected")
-            self.seen = self._look(binaries=True)
+            self.seen = self._look()
             if self.request.mode == "apply":
                 self._apply()
         finally:
@@ -139,21 +147,17 @@ class Run:
         if self.state.failed_hosts:  # FAIL_PERCENT=0 has raised already; this must not depend on it
             names = ", ".join(sorted(host.name for host in self.state.failed_hosts))
             raise ToolError(f"Deploying failed on {names}")
-        self._say("applied")
         self._await_health()
-        fresh = self._look(binaries=False)
-        self.seen = {name: _with_binaries(there, self.sha256) for name, there in fresh.items()}
+        self.seen = self._look()
 
     def _await_health(self) -> None:
         self.gate.wait_healthy(self.request.manifest.node_names, "All members should be healthy")
         self._say("all members healthy")
 
-    def _look(self, *, binaries: bool) -> dict[str, Observed]:
+    def _look(self) -> dict[str, Observed]:
         paths = sorted({file.path for plan in self.request.plans.values() for file in plan.files})
-        if binaries:
-            paths += [f"{BIN_DIR}/{name}" for name in self.request.binaries]
         found: Mapping[Host, Observed] = get_facts(  # type: ignore[no-untyped-call]
-            self.state, Look, kwargs={"paths": paths}
+            self.state, Look, kwargs={"files": paths, "programs": list(self.request.binaries)}
         )
         return {host.name: there for host, there in found.items()}
 
@@ -230,12 +234,6 @@ class Run:
 
     def _say(self, what: str) -> None:
         say(f"  etcd: {what}, {time.monotonic() - self._started:.1f} s")
-
-
-def _with_binaries(seen: Observed, sha256: Mapping[str, str]) -> Observed:
-    """`seen` with the binaries, each of which was checked on the node in this run."""
-    known = {f"{BIN_DIR}/{name}": digest for name, digest in sha256.items()}
-    return Observed({**known, **seen.digests}, seen.active, seen.enabled, seen.reload, seen.generation)
 
 
 def ssh_inventory(request: Request) -> Inventory:

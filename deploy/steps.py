@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.plan import BIN_DIR, RUNNING, RUNNING_FILE, UNIT_DIR, UNITS, File, NodePlan
+from deploy.plan import BIN_DIR, RUNNING, RUNNING_FILE, STAMP_DIR, UNIT_DIR, UNITS, File, NodePlan
 
 UNSEEN = "absent"
+ALTERED = "altered since it was installed"
+"""Stands for the digest of a program that is not the file we checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,13 @@ class Observed:
     """What a look at one node found."""
 
     digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 by path, of the files that exist."""
+    """SHA-256 by path, of the files that exist; ALTERED for programs that somebody touched."""
     active: Mapping[str, str] = field(default_factory=dict)
     """systemd's ActiveState by unit."""
     enabled: Mapping[str, str] = field(default_factory=dict)
     """systemd's UnitFileState by unit."""
+    loaded: frozenset[str] = frozenset()
+    """Units that systemd has read; one that it has not is read when it is started."""
     reload: bool = False
     """Whether unit files changed behind systemd's back."""
     generation: str = ""
@@ -49,7 +53,7 @@ class Steps:
 
     files: tuple[File, ...] = ()
     binaries: tuple[str, ...] = ()
-    enable: bool = False
+    enable: tuple[str, ...] = ()
     reload: bool = False
     start: Literal["", "start", "restart"] = ""
     """How to bring up an etcd that does not run well: at once, in parallel with the others."""
@@ -66,50 +70,75 @@ def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> St
     start: Literal["", "start", "restart"] = ""
     if not active:
         start = "restart" if stale else "start"
+    enable = tuple(unit for unit in UNITS if seen.enabled.get(unit) != "enabled")
+    # systemd remembers what it has read, also whether a unit is enabled. Reloading costs seconds under emulation.
+    touched = {file.path.rpartition("/")[2] for file in files if file.path.startswith(UNIT_DIR)} | set(enable)
     return Steps(
         files=files,
         binaries=missing,
-        enable=any(seen.enabled.get(unit) != "enabled" for unit in UNITS),
-        reload=seen.reload or any(file.path.startswith(UNIT_DIR) for file in files),
+        enable=enable,
+        reload=seen.reload or bool(touched & seen.loaded),
         start=start,
         roll=active and stale,
     )
 
 
-def look_command(paths: Sequence[str]) -> str:
-    """One shell command that finds out all that Observed holds; the paths need no quoting (they are ours)."""
-    return (
-        f"sha256sum {' '.join(paths)} 2>/dev/null; "
-        f"echo generation=$(cat {RUNNING_FILE} 2>/dev/null); "
-        f"systemctl show --property=Id,ActiveState,UnitFileState,NeedDaemonReload {' '.join(UNITS)}"
+def look_command(files: Sequence[str], programs: Sequence[str]) -> str:
+    """One shell command that finds out all that Observed holds; nothing in it needs quoting (the words are ours).
+
+    Programs are not hashed, which takes seconds under emulation: a program is the one that was
+    checked if inode, size and time of change are still those in its stamp.
+    """
+    names, stamp = " ".join(programs), f"{STAMP_DIR}/$name.stamp"
+    return "; ".join(
+        [
+            f"sha256sum {' '.join(files)} 2>/dev/null",
+            f"read -r seen 2>/dev/null <{RUNNING_FILE} && echo generation=$seen",
+            f"for name in {names}; do read -r seen 2>/dev/null <{stamp} && echo stamp=$name $seen; done",
+            f"cd {BIN_DIR} && stat -c 'stat=%n %i %s %.9Z' {names} 2>/dev/null",
+            f"systemctl show --property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload {' '.join(UNITS)}",
+        ]
     )
+
+
+def stamp_command(program: str, sha256: str) -> str:
+    """Shell command that notes, in BIN_DIR, that `program` was checked."""
+    return f"stat -c '{sha256} %i %s %.9Z' {program} >{STAMP_DIR}/{program}.stamp"
 
 
 def parse_look(lines: Sequence[str]) -> Observed:
     """Read the output of `look_command`."""
     digests: dict[str, str] = {}
     units: dict[str, dict[str, str]] = {}
+    stamps: dict[str, tuple[str, str]] = {}
     block: dict[str, str] = {}
     generation = ""
     for line in lines:
         key, equals, value = line.partition("=")
-        if key == "generation" and equals:
+        if not equals:
+            digest, _, path = line.partition("  ")
+            if path:
+                digests[path.strip()] = digest
+        elif key == "generation":
             generation = value.strip()
-        elif equals:
-            if key in block:  # systemctl parts units by an empty line, which a transport may swallow
+        elif key == "stamp":
+            name, digest, identity = value.strip().split(" ", 2)
+            stamps[name] = (digest, identity)
+        elif key == "stat":
+            name, identity = value.strip().split(" ", 1)
+            digest, then = stamps.get(name, (ALTERED, ""))
+            digests[f"{BIN_DIR}/{name}"] = digest if identity == then else ALTERED
+        else:
+            if key in block:  # systemctl parts units by an empty line, and a transport may swallow that
                 block = {}
             block[key] = value.strip()
             if "Id" in block:
                 units[block["Id"]] = block
-        elif not line.strip():
-            block = {}
-        else:
-            digest, _, path = line.partition("  ")
-            digests[path.strip()] = digest
     return Observed(
         digests=digests,
         active={unit: values.get("ActiveState", "") for unit, values in units.items()},
         enabled={unit: values.get("UnitFileState", "") for unit, values in units.items()},
+        loaded=frozenset(unit for unit, values in units.items() if values.get("LoadState") == "loaded"),
         reload=any(values.get("NeedDaemonReload") == "yes" for values in units.values()),
         generation=generation,
     )

@@ -93,13 +93,14 @@ class Lab:
 
 def look(plan: NodePlan, *, without: tuple[str, ...] = (), state: str = "active", generation: str | None = None) -> str:
     """What a node says that has all of the plan but `without`."""
-    digests = {file.path: file.digest for file in plan.files} | {
-        f"/usr/local/bin/{name}": digest for name, digest in SHA256.items()
-    }
-    lines = [f"{digest}  {path}" for path, digest in digests.items() if path not in without]
+    lines = [f"{file.digest}  {file.path}" for file in plan.files if file.path not in without]
     lines.append(f"generation={plan.generation if generation is None else generation}")
+    present = {name: digest for name, digest in SHA256.items() if f"/usr/local/bin/{name}" not in without}
+    lines += [f"stamp={name} {digest} 7 8 9" for name, digest in present.items()]
+    lines += [f"stat={name} 7 8 9" for name in present]
     for unit in ("etcd-data.service", "etcd.service"):
-        lines += [f"Id={unit}", f"ActiveState={state}", "UnitFileState=enabled", "NeedDaemonReload=no", ""]
+        lines += [f"Id={unit}", "LoadState=loaded", f"ActiveState={state}"]
+        lines += ["UnitFileState=enabled", "NeedDaemonReload=no", ""]
     return "\n".join(lines)
 
 
@@ -142,7 +143,7 @@ def test_first_deploy_starts_all_together_and_restarts_none(lab: Lab) -> None:
     assert lab.run().ok
     for name in NODES:
         assert lab.said(name, "restart --no-block etcd.service")
-        assert lab.said(name, "base64 -d | tar")
+        assert lab.said(name, "tar -xpf -")
         assert lab.said(name, f"{SHA256['etcdutl']}  .etcdutl.new")
         assert not lab.said(name, "systemctl restart etcd.service")
     assert lab.cluster.moves == []
@@ -178,9 +179,9 @@ def test_a_change_restarts_one_by_one_and_the_leader_last(lab: Lab, monkeypatch:
     assert response.ok, response.error
     turns = {name: [op for op in host.changed if op.startswith("restart")] for name, host in response.hosts.items()}
     assert turns == {
-        NODES[1]: ["restart etcd, turn 1"],
-        NODES[2]: ["restart etcd, turn 2"],
-        NODES[0]: ["restart etcd, turn 3"],
+        NODES[1]: ["restart, turn 1"],
+        NODES[2]: ["restart, turn 2"],
+        NODES[0]: ["restart, turn 3"],
     }
     assert cluster.moves == [NODES[2]]
     assert len(order) >= 6  # before and after each
@@ -192,7 +193,7 @@ def test_a_failed_restart_leaves_the_others_alone(lab: Lab) -> None:
     response = lab.run()
     assert not response.ok
     failed = response.hosts[NODES[1]]
-    assert (failed.ok, failed.failed) == (False, "restart etcd, turn 1")
+    assert (failed.ok, failed.failed) == (False, "restart, turn 1")
     assert "bad config: quota" in failed.stderr
     for name in (NODES[0], NODES[2]):
         assert not lab.said(name, "restart etcd.service")
@@ -201,10 +202,10 @@ def test_a_failed_restart_leaves_the_others_alone(lab: Lab) -> None:
 
 def test_one_failed_host_fails_the_run(lab: Lab) -> None:
     changed_config(lab)
-    lab.answers[NODES[2]] = {"base64 -d": {"success": False, "stderr": "No space left on device"}}
+    lab.answers[NODES[2]] = {"tar -x": {"success": False, "stderr": "No space left on device"}}
     response = lab.run()
     assert not response.ok
-    assert response.hosts[NODES[2]].failed == "install files"
+    assert response.hosts[NODES[2]].failed == "install"
     assert "No space left" in response.hosts[NODES[2]].stderr
     assert not lab.said(NODES[0], "restart etcd.service")
 

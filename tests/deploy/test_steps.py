@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from deploy.plan import NodePlan, PkiBundle, render
-from deploy.steps import Observed, Steps, look_command, parse_look, steps_for
+from deploy.plan import BIN_DIR, STAMP_DIR, NodePlan, PkiBundle, render
+from deploy.steps import ALTERED, Observed, Steps, look_command, parse_look, stamp_command, steps_for
 from infra.manifest import Manifest
 
 SHA256 = {"etcd": "a" * 64, "etcdctl": "b" * 64, "etcdutl": "c" * 64}
 
 RUNNING_NODE = f"""\
 {"1" * 64}  /etc/etcd/etcd.yaml
-{"a" * 64}  /usr/local/bin/etcd
 generation=deadbeef
+stamp=etcd {"a" * 64} 131 27218082 1795346543.123456789
+stamp=etcdctl {"b" * 64} 132 17830050 1795346544.123456789
+stat=etcd 131 27218082 1795346543.123456789
+stat=etcdctl 132 17830050 1795349999.000000001
+stat=etcdutl 133 17879202 1795346545.123456789
 Id=etcd-data.service
+LoadState=loaded
 ActiveState=active
 UnitFileState=enabled
 NeedDaemonReload=no
 
 Id=etcd.service
+LoadState=loaded
 ActiveState=activating
 UnitFileState=disabled
 NeedDaemonReload=yes
 """
 
 FRESH_NODE = """\
-generation=
 ActiveState=inactive
+LoadState=not-found
 Id=etcd-data.service
 UnitFileState=
 NeedDaemonReload=no
 
 ActiveState=inactive
+LoadState=not-found
 Id=etcd.service
 UnitFileState=
 NeedDaemonReload=no
@@ -45,7 +55,13 @@ NeedDaemonReload=no
 def test_output_of_a_node_that_runs(swallow_empty_lines: bool) -> None:
     lines = [line for line in RUNNING_NODE.splitlines() if line or not swallow_empty_lines]
     seen = parse_look(lines)
-    assert seen.digests == {"/etc/etcd/etcd.yaml": "1" * 64, "/usr/local/bin/etcd": "a" * 64}
+    assert seen.digests == {
+        "/etc/etcd/etcd.yaml": "1" * 64,
+        "/usr/local/bin/etcd": "a" * 64,
+        "/usr/local/bin/etcdctl": ALTERED,  # touched after it was checked
+        "/usr/local/bin/etcdutl": ALTERED,  # never checked
+    }
+    assert seen.loaded == {"etcd-data.service", "etcd.service"}
     assert seen.active == {"etcd-data.service": "active", "etcd.service": "activating"}
     assert seen.enabled == {"etcd-data.service": "enabled", "etcd.service": "disabled"}
     assert seen.generation == "deadbeef"
@@ -59,13 +75,31 @@ def test_output_of_a_fresh_node(swallow_empty_lines: bool) -> None:
     assert seen.digests == {}
     assert seen.active == {"etcd-data.service": "inactive", "etcd.service": "inactive"}
     assert seen.generation == ""
+    assert not seen.loaded
     assert not seen.reload
 
 
 def test_one_command_asks_for_all() -> None:
-    command = look_command(["/a", "/b"])
+    command = look_command(["/a", "/b"], ["etcd"])
     for word in ("sha256sum /a /b", "/run/etcd.generation", "systemctl show", "etcd.service", "etcd-data.service"):
         assert word in command
+
+
+def test_stamp_and_look_understand_each_other(tmp_path: Path) -> None:
+    """Run by the shell for real, with the directories moved."""
+
+    def shell(command: str) -> list[str]:
+        moved = command.replace(STAMP_DIR, str(tmp_path)).replace(BIN_DIR, str(tmp_path))
+        return subprocess.run(["sh", "-c", moved], capture_output=True, text=True, check=False).stdout.splitlines()
+
+    program = tmp_path / "etcd"
+    program.write_text("one")
+    shell(f"cd {BIN_DIR}; {stamp_command('etcd', 'a' * 64)}")
+    command = look_command([str(program)], ["etcd"])
+    seen = parse_look(shell(command)).digests
+    assert seen == {str(program): hashlib.sha256(b"one").hexdigest(), f"{BIN_DIR}/etcd": "a" * 64}
+    program.write_text("two")
+    assert parse_look(shell(command)).digests[f"{BIN_DIR}/etcd"] == ALTERED
 
 
 @pytest.fixture
@@ -82,6 +116,7 @@ def settled(plan: NodePlan) -> Observed:
         | {f"/usr/local/bin/{name}": digest for name, digest in SHA256.items()},
         active=dict.fromkeys(units, "active"),
         enabled=dict.fromkeys(units, "enabled"),
+        loaded=frozenset(units),
         generation=plan.generation,
     )
 
@@ -95,7 +130,9 @@ def test_a_fresh_node_gets_everything_and_no_turn_in_the_roll(plan: NodePlan) ->
     steps = steps_for(plan, Observed(), SHA256)
     assert {file.path for file in steps.files} == {file.path for file in plan.files}
     assert steps.binaries == ("etcd", "etcdctl", "etcdutl")
-    assert (steps.enable, steps.reload, bool(steps.start), steps.roll) == (True, True, True, False)
+    assert set(steps.enable) == {"etcd.service", "etcd-data.service"}
+    # systemd reads units that it does not know yet when they are started
+    assert (steps.reload, bool(steps.start), steps.roll) == (False, True, False)
 
 
 def edited(settled: Observed, path: str) -> Observed:
@@ -130,6 +167,11 @@ def test_died_between_new_files_and_restart(plan: NodePlan, settled: Observed) -
     assert steps == Steps(roll=True)
 
 
+def test_a_changed_unit_that_systemd_knows_has_to_be_read_again(plan: NodePlan, settled: Observed) -> None:
+    assert steps_for(plan, edited(settled, "/etc/systemd/system/etcd-data.service"), SHA256).reload
+    assert not steps_for(plan, edited(settled, "/etc/etcd/etcd.yaml"), SHA256).reload
+
+
 @pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
 def test_a_stopped_etcd_is_started_at_once(plan: NodePlan, settled: Observed, state: str) -> None:
     seen = dataclasses.replace(settled, active={**settled.active, "etcd.service": state})
@@ -147,4 +189,4 @@ def test_an_etcd_that_cannot_start_with_old_files_is_restarted_with_the_new(plan
 
 def test_a_unit_that_would_not_start_at_boot_is_enabled(plan: NodePlan, settled: Observed) -> None:
     seen = dataclasses.replace(settled, enabled={**settled.enabled, "etcd.service": "disabled"})
-    assert steps_for(plan, seen, SHA256) == Steps(enable=True)
+    assert steps_for(plan, seen, SHA256) == Steps(enable=("etcd.service",), reload=True)
