@@ -23,5 +23,14 @@ def register(app: typer.Typer) -> None:
         """Log in to a node as root, or run one command there."""
         from cli.remote import replace_by
 
-        found = without_dashes(words)
+        found = command(without_dashes(words))
         replace_by(stack, node, found, tty=not found and sys.stdin.isatty())
+
+
+def command(words: list[str]) -> list[str]:
+    """One word is a piece of shell, as with ssh itself; several arrive as they were typed.
+
+    >>> command(["ls | wc -l"])
+    ['sh', '-c', 'ls | wc -l']
+    """
+    return ["sh", "-c", *words] if len(words) == 1 else words

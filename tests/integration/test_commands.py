@@ -64,6 +64,8 @@ def test_ssh_passes_status_input_and_words(lab: Stack) -> None:
     assert lab.ok("ssh", "etcd2", "hostname").stdout == "etcd2\n"
     assert lab.lab("ssh", "etcd2", "--", "sh", "-c", "exit 7").status == 7
     assert lab.ok("ssh", "etcd2", "cat", stdin="through").stdout == "through"
+    assert lab.ok("ssh", "etcd2", "echo 'a b' | wc -w").stdout.strip() == "2"
+    assert lab.ok("ssh", "etcd2", "printf", "%s.", "a b", "$HOME").stdout == "a b.$HOME."
 
 
 def test_logs_are_etcds(lab: Stack) -> None:
