@@ -7,7 +7,11 @@ from pathlib import Path
 from chaos.checker.model import History
 from chaos.checker.reading import read_history
 from chaos.checker.verdict import Report, check
+from chaos.checker.watch_reading import read_watch
+from chaos.checker.watches import Event
 from machine.errors import UsageError
+
+WATCH = "watch.jsonl"
 
 
 def load_history(path: Path) -> History:
@@ -24,6 +28,25 @@ def load_history(path: Path) -> History:
         ) from None
 
 
+def load_watch(path: Path) -> list[Event]:
+    """Read a watch file.
+
+    Raises UsageError with file and line when it is broken.
+    """
+    try:
+        with path.open("rb") as lines:
+            return read_watch(lines, str(path))
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the watch record: {error.strerror}",
+            where=str(path),
+            next="Give read access to it, or move it away.",
+        ) from None
+
+
 def check_file(path: Path, *, seconds: float) -> Report:
     """Check a history file, with the watch.jsonl beside it if there is one."""
-    return check(load_history(path), seconds=seconds)
+    history = load_history(path)
+    watch = path.with_name(WATCH)
+    events = load_watch(watch) if watch != path and watch.exists() else []
+    return check(history, events, seconds=seconds)

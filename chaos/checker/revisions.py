@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chaos.checker import gaps, windows
-from chaos.checker.model import NONE, NULL, Flags, History, Ints, Kind, Outcome
+from chaos.checker.model import NONE, NULL, Flags, History, Ints
 from chaos.checker.order import RealTime, check_order
 from chaos.checker.places import Slot, Undecided, Unknowns, ValueAt
-from chaos.checker.rows import Compiled, Extra, Table, compile_rows, joined
+from chaos.checker.rows import Compiled, Extra, Table, compile_rows, joined, leased_keys
 from chaos.checker.said import said_wrong
 from chaos.checker.violation import Violation, violation
+from chaos.checker.watches import Told
 
 SHIFT = 41
 """Bits for a revision (the reader takes none of 2^40 or more); the rest of 63 are for the key."""
@@ -72,6 +73,19 @@ class Path:
         self.settled: dict[int, int] = {}
         self.slots: dict[int, Slot] = {}
         self.leased = leased_keys(history)
+
+    def believe(self, told: Iterable[Told]) -> None:
+        """Take what watches told, where no acknowledged write says it already, as places of unknown writes."""
+        known = set(zip(self.writes.revision.tolist(), self.writes.key.tolist(), strict=True)) if told else set()
+        extra, sights = Extra(), Extra()
+        for key, value, revision in told:
+            if (revision, key) not in known:
+                self.slots.setdefault(revision, {})[key] = (value, NONE)
+                extra.add(key, revision, value, NONE, mod=EVIDENCE)
+                if value == NULL:
+                    sights.add(key, revision - 1, NULL, NONE, equal=False)  # there was something to delete
+        self.writes = joined(self.writes, extra.table())
+        self.sights = joined(self.sights, sights.table())
 
     def match(self) -> Match:
         """Look up every sight."""
@@ -240,8 +254,11 @@ class Path:
         return int(self.writes.value[match.order[at]])
 
 
-def decide(history: History) -> Decision:
-    """The verdict of the revision path on the acknowledged operations that carry revisions."""
+def decide(history: History, told: Iterable[Told] = ()) -> Decision:
+    """The verdict of the revision path on the acknowledged operations that carry revisions.
+
+    `told` are writes known from watches: evidence like a mod revision that was read.
+    """
     past = RealTime(history)
     wrong = check_order(history, past, history.takes_revision())
     if wrong is not None:
@@ -249,17 +266,6 @@ def decide(history: History) -> Decision:
     compiled = compile_rows(history)
     if isinstance(compiled, Violation):
         return Decision(violation=compiled)
-    return Path(history, past, compiled).run()
-
-
-def leased_keys(history: History) -> set[int]:
-    """Keys that a lease may delete."""
-    if not history.leases:
-        return set()
-    rows = np.flatnonzero((history.lease >= 0) & np.isin(history.kind, (Kind.PUT, Kind.CAS)) & (history.outcome != 1))
-    return {int(key) for key in history.key[rows]} | {
-        part.key
-        for row, txn in history.txns.items()
-        for part in txn.parts
-        if part.lease >= 0 and history.outcome[row] != Outcome.FAIL
-    }
+    path = Path(history, past, compiled)
+    path.believe(told)
+    return path.run()

@@ -196,3 +196,16 @@ def unknown_writes(history: History) -> Ints:
     """Rows of unknown outcome that may have changed something."""
     kinds = (Kind.PUT, Kind.DELETE, Kind.CAS, Kind.TXN, Kind.LEASE_REVOKE)
     return np.flatnonzero((history.outcome == Outcome.UNKNOWN) & np.isin(history.kind, kinds))
+
+
+def leased_keys(history: History) -> set[int]:
+    """Keys that a lease may delete."""
+    if not history.leases:
+        return set()
+    rows = np.flatnonzero((history.lease >= 0) & np.isin(history.kind, (Kind.PUT, Kind.CAS)) & (history.outcome != 1))
+    return {int(key) for key in history.key[rows]} | {
+        part.key
+        for row, txn in history.txns.items()
+        for part in txn.parts
+        if part.lease >= 0 and history.outcome[row] != Outcome.FAIL
+    }

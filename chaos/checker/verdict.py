@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -10,12 +11,15 @@ import numpy as np
 
 from chaos.checker.explain import unordered
 from chaos.checker.joint import apart, some_keys, steps_of, together
+from chaos.checker.leases import check_leases
 from chaos.checker.model import NEVER, History, Kind, Outcome
 from chaos.checker.order import RealTime
-from chaos.checker.revisions import decide, leased_keys
+from chaos.checker.revisions import decide
+from chaos.checker.rows import leased_keys
 from chaos.checker.search import Answer, Limit
 from chaos.checker.serializable import check_serializable
 from chaos.checker.violation import Violation
+from chaos.checker.watches import Event, Told, check_watches, told
 
 READS = (Kind.GET, Kind.RANGE, Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE)
 
@@ -65,11 +69,14 @@ class Report:
         return found | ({"reason": self.reason} if self.reason else {})
 
 
-def check(history: History, *, seconds: float = 60.0, places: int = 2_000_000) -> Report:
-    """Decide a history within `seconds` and `places` remembered by the search (about 400 bytes each)."""
+def check(history: History, events: Sequence[Event] = (), *, seconds: float = 60.0, places: int = 2_000_000) -> Report:
+    """Decide a history, and the watch events recorded with it.
+
+    The search may take `seconds` and remember `places` (about 400 bytes each).
+    """
     started = time.monotonic()
     limit = Limit(started + seconds, places)
-    verdict, found, reason, settled = _decide(history, limit)
+    verdict, found, reason, settled = _decide(history, events, limit)
     spent = time.monotonic() - started
     return Report(verdict, len(history), len(history.keys), spent, found, reason, settled)
 
@@ -77,8 +84,8 @@ def check(history: History, *, seconds: float = 60.0, places: int = 2_000_000) -
 Found = tuple[Verdict, Violation | None, str, dict[int, int]]
 
 
-def _decide(history: History, limit: Limit) -> Found:
-    wrong = check_serializable(history)
+def _decide(history: History, events: Sequence[Event], limit: Limit) -> Found:
+    wrong = check_serializable(history) or check_leases(history) or (check_watches(history, events) if events else None)
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
     ok = history.outcome == Outcome.OK
@@ -92,7 +99,7 @@ def _decide(history: History, limit: Limit) -> Found:
     if not (carries & ok).any() and not mods:
         return _search(history, limit)
     if bool((carries | ~speaks).all()):
-        return _numbered(history, limit)
+        return _numbered(history, told(history, events), limit)
     return _mixed(history, limit)
 
 
@@ -109,8 +116,8 @@ def _gave_up(limit: Limit) -> Found:
     return Verdict.UNKNOWN, None, f"the search reached its limit of {which}; give it more with --timeout", {}
 
 
-def _numbered(history: History, limit: Limit) -> Found:
-    decision = decide(history)
+def _numbered(history: History, told_: list[Told], limit: Limit) -> Found:
+    decision = decide(history, told_)
     if decision.violation is not None:
         return Verdict.VIOLATION, decision.violation, "", decision.settled
     undecided = (decision.undecided or set()) | leased_keys(history)

@@ -35,7 +35,7 @@ class Violation:
 
 def violation(history: History, rule: str, why: str, rows: Sequence[int], key: int | None = None) -> Violation:
     """A violation shown by some rows of a history, in order of invocation, each once."""
-    rows = sorted(set(rows), key=lambda row: (int(history.invoke[row]), row))
+    rows = sorted({row for row in rows if row >= 0}, key=lambda row: (int(history.invoke[row]), row))
     times = [int(history.invoke[row]) for row in rows]
     ends = [int(history.ret[row]) for row in rows if history.ret[row] < 2**62]
     return Violation(

@@ -1,0 +1,78 @@
+"""Lines of watch.jsonl to events, or a UsageError with file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from chaos.checker.reading import NEXT, prefix_end
+from chaos.checker.watches import Event, EventKind
+from machine.errors import UsageError
+
+
+def read_watch(lines: Iterable[bytes], name: str = "watch") -> list[Event]:
+    """Every event and notice, in order of the file (docs/checker.md has the fields).
+
+    Raises UsageError for what is not JSON, lacks a field, or tells of a watch that was never created.
+    """
+    events: list[Event] = []
+    created: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            event = _event(orjson.loads(line), number)
+            if event.kind == EventKind.CREATED:
+                created.add(event.watch)
+            elif event.watch not in created:
+                raise ValueError(f"watch {event.watch} has not been created yet")
+        except orjson.JSONDecodeError as error:
+            raise _broken(name, number, f"this line is not JSON, or was cut off ({error})") from None
+        except KeyError as error:
+            raise _broken(name, number, f"{error.args[0]} is missing") from None
+        except (TypeError, AttributeError, ValueError) as error:
+            raise _broken(name, number, str(error)) from None
+        events.append(event)
+    return events
+
+
+def _broken(name: str, number: int, what: str) -> UsageError:
+    return UsageError(f"Broken watch record: {what}", where=f"{name}:{number}", next=NEXT)
+
+
+def _event(line: dict[str, Any], number: int) -> Event:
+    kind, watch = EventKind(line["event"]), str(line["watch"])
+    if kind in (EventKind.PUT, EventKind.DELETE):
+        mod = _revision(line["mod_revision"])
+        value = line["value"] if kind == EventKind.PUT else None
+        if not isinstance(line["key"], str):
+            raise TypeError("key is not a string")
+        return Event(
+            number,
+            watch,
+            kind,
+            line["key"],
+            value=value,
+            mod=mod,
+            create=line.get("create_revision") or 0,
+            previous=line.get("prev_value"),
+            has_previous="prev_value" in line,
+        )
+    if kind == EventKind.CREATED:
+        key, end = line["key"], line.get("range_end")
+        if line.get("prefix"):
+            end = prefix_end(key)
+        start = line.get("start_revision") or 0
+        revision = _revision(line["revision"]) if not start else line.get("revision") or 0
+        return Event(number, watch, kind, key, end=end, revision=revision, start=start)
+    if kind == EventKind.PROGRESS:
+        return Event(number, watch, kind, revision=_revision(line["revision"]))
+    if kind == EventKind.COMPACTED:
+        return Event(number, watch, kind, revision=_revision(line["compact_revision"]))
+    return Event(number, watch, kind)
+
+
+def _revision(revision: object) -> int:
+    if type(revision) is not int or revision < 1:
+        raise ValueError(f"{revision!r} is not a revision")
+    return revision
