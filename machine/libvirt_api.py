@@ -32,12 +32,24 @@ class Domain(Protocol):
     def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
 
 
+class Network(Protocol):
+    """One virtual network (virNetwork)."""
+
+    def isActive(self) -> int: ...  # noqa: D102, N802
+    def create(self) -> int: ...  # noqa: D102
+    def setAutostart(self, autostart: int) -> int: ...  # noqa: D102, N802
+
+
 class Connection(Protocol):
     """A connection to libvirt (virConnect); may be shared by threads."""
 
     def lookupByName(self, name: str) -> Domain: ...  # noqa: D102, N802
     def listAllDomains(self, flags: int = 0) -> list[Domain]: ...  # noqa: D102, N802
     def defineXML(self, xml: str) -> Domain: ...  # noqa: D102, N802
+    def createXML(self, xml: str, flags: int = 0) -> Domain: ...  # noqa: D102, N802
+    def networkDefineXML(self, xml: str) -> Network: ...  # noqa: D102, N802
+    def networkCreateXML(self, xml: str) -> Network: ...  # noqa: D102, N802
+    def networkLookupByName(self, name: str) -> Network: ...  # noqa: D102, N802
     def close(self) -> int: ...  # noqa: D102
 
 
