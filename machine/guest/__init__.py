@@ -70,13 +70,18 @@ def mirror(sources: Path = Path("/etc/apt")) -> str:
 def build(into: Path, say: Say) -> None:
     """Make disk, kernel and initramfs in the directory `into`.
 
-    Raises RequirementError when a program is missing, ToolError with the end of the log when a step fails.
+    Raises RequirementError without root or when a program is missing, ToolError with the end of the log when a step fails.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         raise RequirementError(
             f"Building the guest image needs {', '.join(missing)}",
             next="./lab doctor --fix installs the Debian packages.",
+        )
+    if os.geteuid() != 0:
+        raise RequirementError(
+            "Building the guest image needs root, which owns the files in it",
+            next="Build it once as root, or set etcd-lab:image to a qcow2 file or an address.",
         )
     with tempfile.TemporaryDirectory(prefix="tree-", dir=into) as work:
         tree = Path(work) / "tree"
