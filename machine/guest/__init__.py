@@ -70,7 +70,7 @@ def mirror(sources: Path = Path("/etc/apt")) -> str:
 def build(into: Path, say: Say) -> None:
     """Make disk, kernel and initramfs in the directory `into`.
 
-    Raises RequirementError without root or when a program is missing, ToolError with the end of the log when a step fails.
+    Raises RequirementError without root or when a program is missing, ToolError with the log's end when a step fails.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
