@@ -48,6 +48,7 @@ def build(stack: str) -> float:
     engine.select()
     half_made = engine.recover()
     _clear_leftovers(engine, settings, half_made=half_made)
+    _revive(engine)
     engine.update("up")
     seconds = time.monotonic() - started
     say(f"The lab {stack!r} is up: {seconds:.1f} s. Try ./lab status, ./lab ctl NODE get KEY, ./lab verify.")
@@ -66,3 +67,19 @@ def _clear_leftovers(engine: Engine, settings: LabSettings, *, half_made: bool) 
         remove_unknown(paths, hypervisor.uri, engine.deployment(), private=True)
     elif half_made and settings.kind == "system":
         remove_unknown(paths, settings.system_uri, engine.deployment(), private=False)
+
+
+def _revive(engine: Engine) -> None:
+    """What is built already must run and answer before it is updated."""
+    from cli.lab import open_lab
+    from cli.revive import revive
+    from machine.errors import NotBuiltError
+
+    deployment = engine.deployment()
+    if deployment is None or not deployment.ids("Domain"):
+        return
+    try:
+        lab = open_lab(engine.paths.stack)
+    except NotBuiltError:
+        return
+    revive(lab, deployed=bool(deployment.ids("EtcdCluster")))
