@@ -82,5 +82,8 @@ class SshKeys(Resource, module="lab", name="SshKeys"):
 
 
 def known_hosts(public: dict[str, str], addresses: dict[str, str]) -> str:
-    """known_hosts lines for `public` (node -> key); each node is known by name and by address."""
-    return "".join(f"{node},{addresses[node]} {key}\n" for node, key in public.items())
+    """known_hosts lines for `public` (node -> key); each node is known by name and by address.
+
+    Sorted, since the engine gives mappings back in any order.
+    """
+    return "".join(f"{node},{addresses[node]} {key}\n" for node, key in sorted(public.items()))

@@ -93,6 +93,11 @@ def test_known_hosts_names_each_node_by_name_and_address(tmp_path: Path) -> None
         assert public["etcd1"] in found.stdout
 
 
+def test_known_hosts_is_the_same_in_whatever_order_the_engine_gives_keys() -> None:
+    addresses = {"a": "10.0.0.2", "b": "10.0.0.3"}
+    assert keys.known_hosts({"a": "k1", "b": "k2"}, addresses) == keys.known_hosts({"b": "k2", "a": "k1"}, addresses)
+
+
 def file_inputs(where: Path, public: dict[str, str], private: dict[str, str]) -> dict[str, object]:
     return {
         "dir": str(where),
