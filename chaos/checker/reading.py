@@ -156,6 +156,8 @@ class Reader:
         return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
 
     def _meta(self, line: dict[str, Any], number: int) -> None:
+        if type(line) is not dict:
+            raise Broken("this line is not an object")
         if "meta" not in line:
             raise Broken("op is missing")
         if number != 1:

@@ -32,7 +32,7 @@ def linearizable(lines: list[Line]) -> bool:
     must = frozenset(n for n, op in enumerate(ops) if op["outcome"] == "ok")
     seen: set[object] = set()
 
-    def explore(
+    def explore(  # noqa: PLR0911, PLR0912 - easier to believe in one piece
         done: frozenset[int],
         past: tuple[tuple[int, tuple[Any, ...]], ...],
         olds: tuple[Any, ...],
@@ -117,7 +117,7 @@ def _views(op: Line, at: int, views: tuple[Any, ...]) -> tuple[Any, ...] | None:
     return tuple(sorted(known.items()))
 
 
-def _apply(
+def _apply(  # noqa: PLR0911, PLR0912, PLR0917 - easier to believe in one piece
     op: Line, store: Store, revision: int, olds: dict[str, int], base: int | None, dead: frozenset[Any]
 ) -> tuple[Store, bool, dict[str, int], frozenset[Any]] | None:
     """The store after an operation, whether it took a revision, what is known of old mod revisions, dead leases."""
