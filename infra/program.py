@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra import membership, requirements
+from infra import manifest, membership, requirements
 from infra.settings import Accelerator, LabSettings
 from machine import checks, etcd_binaries, image, kvm
-from machine.errors import LabError
+from machine.errors import LabError, NotBuiltError
 from machine.log import say
 from machine.paths import StackPaths, stack_paths
 
@@ -46,7 +46,8 @@ def prepare(settings: LabSettings) -> Parts:
     """
     paths = current()
     membership.refuse_change(settings, paths)
-    checks.preflight(requirements.plan_of(settings, paths))  # ./lab does so before, a plain pulumi up does not
+    if not _built_so(settings, paths):
+        checks.preflight(requirements.plan_of(settings, paths))  # ./lab does so before, a plain pulumi up does not
     for warning in settings.warnings:
         pulumi.warn(warning)
     guest = image.ensure_image(settings.image, settings.image_sha256, say)
@@ -55,3 +56,13 @@ def prepare(settings: LabSettings) -> Parts:
         accelerator=kvm.probe(guest.kernel, guest.path).accelerator,
         etcd_version=etcd_binaries.ensure(settings.etcd_version, say).version,
     )
+
+
+def _built_so(settings: LabSettings, paths: StackPaths) -> bool:
+    """Whether the lab is there already and asks no more of the machine than it does now."""
+    try:
+        built = manifest.load(paths)
+    except NotBuiltError:
+        return False
+    asked = {(node.memory_mib, node.vcpus) for node in built.nodes}
+    return asked == {(settings.memory, settings.vcpus)} and built.subnet == settings.subnet
