@@ -44,7 +44,7 @@ def fill(path: Path, wanted: list[windows.Window], taken: frozenset[int]) -> Vio
                 raise Undecided(set(range(len(history.keys))))
             return _missing(path, gap)
     path.place_windows(placed)
-    if gaps and not Filling(path, path.values(), wanted).works(gaps):
+    if gaps and not Filling(path, path.values(), placed).works(gaps):
         raise Undecided(set(range(len(history.keys))))
     return None
 
@@ -63,41 +63,59 @@ def _missing(path: Path, gap: int) -> Violation:
 class Filling:
     """Unknown writes in gaps where what was seen, from there to the next known write, agrees with them."""
 
-    def __init__(self, path: Path, value_at: ValueAt, wanted: list[windows.Window]) -> None:
+    def __init__(self, path: Path, value_at: ValueAt, placed: dict[int, int]) -> None:
         self.path, self.unknowns, self.value_at = path, path.unknowns, value_at
         moved = path.leased | {key for row in path.refused for key, _ in path.history.txns[row].compare}
-        used = set(path.settled) | {window.row for window in wanted}
+        self.own = {at: row for row, at in {**path.settled, **placed}.items() if at > 0}
+        """Places settled before; an equal put may take over there, if that sets a needed one free."""
+        used = set(path.settled) | set(placed)
         self.puts: dict[int, list[int]] = {}
         self.others: dict[int, list[int]] = {}
         for row in sorted(self.unknowns.least, key=self.unknowns.least.__getitem__, reverse=True):
             key = int(path.history.key[row])
-            if row in used or key in moved or path.history.kind[row] not in (Kind.PUT, Kind.DELETE, Kind.CAS):
+            if key in moved or path.history.kind[row] not in (Kind.PUT, Kind.DELETE, Kind.CAS):
                 continue
-            (self.puts if self.unknowns.plain[row] else self.others).setdefault(key, []).append(row)
+            if self.unknowns.plain[row]:
+                self.puts.setdefault(key, []).append(row)
+            elif row not in used:
+                self.others.setdefault(key, []).append(row)
         self.known = {key: self._known(key) for key in self.puts.keys() | self.others.keys()}
 
-    def _known(self, key: int) -> tuple[list[int], list[int], list[tuple[int, bool]]]:
-        """Of a key: revisions of its writes; revisions of what was seen of it, and that (value, equal)."""
+    def _known(self, key: int) -> tuple[list[int], list[int], list[tuple[int, bool, bool]]]:
+        """Of a key: revisions of its writes; revisions of what was seen of it, and that (value, equal, pinned)."""
         writes, sights = self.path.writes, self.path.sights
         mine = np.flatnonzero(sights.key == key)
         mine = mine[np.argsort(sights.revision[mine], kind="stable")]
         equal = (sights.equal[mine] == 1).tolist()
-        seen = list(zip(sights.value[mine].tolist(), equal, strict=True))
+        pinned = (sights.mod[mine] >= 0).tolist()
+        seen = list(zip(sights.value[mine].tolist(), equal, pinned, strict=True))
         return np.sort(writes.revision[writes.key == key]).tolist(), sights.revision[mine].tolist(), seen
 
     def able(self, gap: int) -> Iterator[int]:
         """Writes that could have taken this revision; those that need nothing first."""
+        if gap in self.own:
+            yield from self._instead(self.own[gap], gap)
+            return
         views = {key: self._views(key, gap) for key in self.known}
-        for key, view in views.items():
-            if not any(equal for _, equal in view):
-                yield from (row for row in self.puts.get(key, []) if self._agrees(row, key, gap, view))
+        for key, rows in self.puts.items():
+            yield from (row for row in rows if self._agrees(row, key, gap, views[key]))
         for key, rows in self.others.items():
             value = self.value_at(key, gap - 1)
             for row in rows:
                 if self._possible(row, value) and self._agrees(row, key, gap, views[key]):
                     yield row
 
-    def _views(self, key: int, gap: int) -> list[tuple[int, bool]]:
+    def _instead(self, row: int, at: int) -> Iterator[int]:
+        """What could stand at a place settled before: first what does."""
+        yield row
+        if self.unknowns.plain[row]:
+            key = int(self.path.history.key[row])
+            same = self.unknowns.effects[row]
+            for other in self.puts.get(key, []):
+                if self.unknowns.effects[other] == same and self.unknowns.least[other] < at:
+                    yield other
+
+    def _views(self, key: int, gap: int) -> list[tuple[int, bool, bool]]:
         """What was seen of the key from `gap` until its next known write."""
         writes, revisions, seen = self.known[key]
         at = bisect_left(writes, gap)
@@ -105,9 +123,11 @@ class Filling:
         last = bisect_left(revisions, writes[at]) if at < len(writes) else len(seen)
         return seen[first:last]
 
-    def _agrees(self, row: int, key: int, gap: int, view: list[tuple[int, bool]]) -> bool:
+    def _agrees(self, row: int, key: int, gap: int, view: list[tuple[int, bool, bool]]) -> bool:
+        if self.unknowns.least[row] >= gap:
+            return False
         value = self.unknowns.effects[row][key]
-        return self.unknowns.least[row] < gap and all((value == other) == equal for other, equal in view)
+        return all(not pinned and (value == other) == equal for other, equal, pinned in view)
 
     def _possible(self, row: int, value: int) -> bool:
         if self.path.history.kind[row] == Kind.DELETE:
@@ -117,13 +137,14 @@ class Filling:
     def works(self, gaps: list[int]) -> bool:
         """Whether every gap finds a write, and these do not stand in each other's way."""
         try:
-            found, missing = match(gaps, self.able)
+            found, missing = match([*sorted(self.own), *gaps], self.able)
         except TooMuch:
             return False
         if missing is not None:
             return False
         last: dict[tuple[int, int], int] = {}
-        for gap, row in sorted(found.items()):
+        for gap in sorted(gaps):
+            row = found[gap]
             key = int(self.path.history.key[row])
             stretch = (key, bisect_left(self.known[key][0], gap))
             value = last.get(stretch, self.value_at(key, gap - 1))

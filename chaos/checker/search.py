@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from operator import le
 from typing import NamedTuple
 
 from chaos.checker.model import NONE, NULL, Kind
@@ -83,6 +84,14 @@ class Node(NamedTuple):
     dead: frozenset[int]
 
 
+class Traits(NamedTuple):
+    """Keys (bits) that a step overwrites without a look, names at all, or leaves unseen."""
+
+    blind: int
+    touched: int
+    unseen: int
+
+
 def search(steps: Sequence[Step], initial: dict[int, int], world: World, limit: Limit) -> Result:
     """Look for an order of `steps` that the machine explains, begun with `initial` (key -> value)."""
     return _Search(steps, initial, world, limit).run()
@@ -111,6 +120,8 @@ class _Search:
         )
         self.start = Node(0, 0, base, tuple(cells), (0,) * len(self.classes), 0, frozenset())
         self.floor = self._floors()
+        everything = (*self.must, *(one for group in self.classes for one in group))
+        self.traits = {id(one): Traits(_blind(one), _touched(one), self._unseen(one)) for one in everything}
         self.leased = any(part.lease >= 0 for one in steps for part in one.parts)
 
     def _classes(self, unknown: list[Step]) -> list[list[Step]]:
@@ -138,6 +149,11 @@ class _Search:
             if seen:
                 classes.setdefault(one.signature, []).append(one)
         return list(classes.values())
+
+    def _unseen(self, one: Step) -> int:
+        """The key (bit) that nobody has seen when this unknown step has just written it."""
+        alone = not one.must and not self.strict and len(one.parts) == 1 and one.revoke < 0
+        return 1 << one.parts[0].key if alone else 0
 
     def _hints(self) -> dict[tuple[int, int], list[int]]:
         """(key, value) -> mod revisions that somebody read with it."""
@@ -184,8 +200,10 @@ class _Search:
         if before is None:
             seen[key] = [node.used]
             return True
-        if any(all(a <= b for a, b in zip(one, node.used, strict=True)) for one in before):
-            return False
+        used = node.used
+        for one in before:
+            if one == used or all(map(le, one, used)):
+                return False
         before.append(node.used)
         return True
 
@@ -257,40 +275,37 @@ class _Search:
         low = node.low
         while mask & 1:
             mask, low = mask >> 1, low + 1
-        return node._replace(low=low, mask=mask)
+        return Node(low, mask, node.revision, node.cells, node.used, node.fresh, node.dead)
 
     def _take(self, node: Node, one: Step, bound: int) -> Iterator[tuple[bool, Node]]:
         """Ways to do `one` now: (it is free, the place after it without the mark that it was taken)."""
-        if node.fresh and _blind(one) & node.fresh:
+        traits = self.traits[id(one)]
+        if node.fresh & traits.blind:
             return
         result = apply(one, node.cells, node.dead)
         if result is None:
             return
         cells, wrote = result
-        dead = node.dead
+        if not wrote and not one.must:
+            return
+        low, mask, revision, used, dead = node.low, node.mask, node.revision, node.used, node.dead
         if one.revoke >= 0:
             dead = dead | {one.revoke}
         elif one.grant >= 0:
             dead = dead - {one.grant}
-        if not one.must and not wrote:
-            return
-        fresh = node.fresh & ~_touched(one) if node.fresh else 0
-        if not one.must and not self.strict and len(one.parts) == 1 and one.revoke < 0:
-            fresh |= 1 << one.parts[0].key
+        fresh = node.fresh & ~traits.touched | traits.unseen
         if not self.numbered:
-            free = not wrote and dead == node.dead
-            yield free, node._replace(cells=cells, fresh=fresh, dead=dead)
-            return
-        if not wrote:
+            yield not wrote and dead == node.dead, Node(low, mask, revision, cells, used, fresh, dead)
+        elif not wrote:
             revision = one.revision if one.revision >= 0 else node.revision
             if revision < node.revision or (revision > node.revision and (self.strict or revision in self.writes_at)):
                 return
             free = revision == node.revision and dead == node.dead
-            yield free, node._replace(revision=revision, cells=cells, fresh=fresh, dead=dead)
-            return
-        for revision, known in self._revisions(node, one, bound):
-            mod = revision if known else NONE
-            yield False, node._replace(revision=revision, cells=stamped(one, cells, mod), fresh=fresh, dead=dead)
+            yield free, Node(low, mask, revision, cells, used, fresh, dead)
+        else:
+            for following, known in self._revisions(node, one, bound):
+                after = stamped(one, cells, following if known else NONE)
+                yield False, Node(low, mask, following, after, used, fresh, dead)
 
     def _revisions(self, node: Node, one: Step, bound: int) -> Iterator[tuple[int, bool]]:
         """Revisions that a write may take now, and whether it is to be remembered as mod revision."""

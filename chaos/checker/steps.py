@@ -8,6 +8,7 @@ the history. An expiring lease deletes, in one revision, all keys attached to it
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ ALWAYS = -(2**62)
 FAR = 2**63
 """Beyond every time and revision."""
 EMPTY = Cell(NULL)
+NOTHING: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +169,14 @@ def apply(one: Step, cells: Cells, dead: frozenset[int]) -> tuple[Cells, bool] |
 
     Keys changed get mod revision NONE; the caller, who knows the revision, puts it in (`stamped`).
     """
-    for guard in one.guards:
-        if not guard.holds(cells[guard.key]):
-            return None
-    if one.refused and all(guard.holds(cells[guard.key]) for guard in one.refused):
+    if not _admitted(one, cells):
         return None
     if one.revoke >= 0:
         return None if one.revoke in dead else drop_lease(cells, one.revoke)
     if not one.parts:
         return cells, False
+    if len(one.parts) == 1:
+        return _single(one, one.parts[0], cells, dead)
     out = list(cells)
     wrote: set[int] = set()
     for part in one.parts:
@@ -187,7 +188,31 @@ def apply(one: Step, cells: Cells, dead: frozenset[int]) -> tuple[Cells, bool] |
     return tuple(out), bool(wrote)
 
 
-def _read(one: Step, part: Effect, cell: Cell, wrote: set[int]) -> Cell | None:
+def _admitted(one: Step, cells: Cells) -> bool:
+    """Whether its guards agree with the state before it."""
+    for guard in one.guards:
+        if not guard.holds(cells[guard.key]):
+            return False
+    return not one.refused or not all(guard.holds(cells[guard.key]) for guard in one.refused)
+
+
+def _single(one: Step, part: Effect, cells: Cells, dead: frozenset[int]) -> tuple[Cells, bool] | None:
+    """`apply` for the many steps of one part."""
+    cell, wrote = cells[part.key], False
+    if part.kind == Kind.GET:
+        after = _read(one, part, cell, NOTHING)
+    else:
+        put = part.kind == Kind.PUT
+        after = _write(part, cell, set(), dead)
+        wrote = put or cell.value != NULL
+    if after is None:
+        return None
+    if after is cell:
+        return cells, wrote
+    return (*cells[: part.key], after, *cells[part.key + 1 :]), wrote
+
+
+def _read(one: Step, part: Effect, cell: Cell, wrote: Set[int]) -> Cell | None:
     """The cell after a read of it (its mod revision may have become known)."""
     if cell.value != part.value:
         return None
