@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
@@ -16,8 +17,14 @@ from machine.netns import connect
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
-PROBE_SECONDS = 1.5
-"""How long a TCP connection attempt may go unanswered: longer than the first retransmission of a SYN (1 s)."""
+SILENCE_SECONDS = 2.0
+"""How long a connection attempt must go unanswered to count: longer than the first retransmission of a SYN (1 s)."""
+
+ANSWER_SECONDS = 8.0
+"""How long an answer is waited for where one must come: an emulated guest under load forks slowly."""
+
+FROM_HERE_SECONDS = 1.5
+"""The same for a probe that this host makes itself."""
 
 
 class Reach(enum.Enum):
@@ -30,49 +37,73 @@ class Reach(enum.Enum):
     """The source did not do the probe (no ssh, no shell)."""
 
 
-def tcp_matrix(lab: Lab, pairs: Iterable[tuple[str, str]], port: int) -> dict[tuple[str, str], Reach]:
-    """Try a TCP connection for every directed pair at once, from inside the source guests."""
+def tcp_matrix(lab: Lab, pairs: Iterable[tuple[str, str]], port: int, seconds: float) -> dict[tuple[str, str], Reach]:
+    """Try a TCP connection for every directed pair at once, from inside the source guests.
+
+    Attempts that nobody has answered after `seconds` are silent; when all are answered it ends at once.
+    """
     wanted: dict[str, list[str]] = {}
     for source, target in pairs:
         wanted.setdefault(source, []).append(target)
     if not wanted:
         return {}
     with ThreadPoolExecutor(len(wanted)) as pool:
-        rows = pool.map(lambda item: _row(lab, item[0], item[1], port), wanted.items())
+        rows = pool.map(lambda item: _row(lab, item[0], item[1], port, seconds), wanted.items())
         return {(source, target): reach for row in rows for source, target, reach in row}
 
 
-def _row(lab: Lab, source: str, targets: Sequence[str], port: int) -> list[tuple[str, str, Reach]]:
+def _row(lab: Lab, source: str, targets: Sequence[str], port: int, seconds: float) -> list[tuple[str, str, Reach]]:
     addresses = {str(lab.manifest.node(target).address): target for target in targets}
-    found = dict.fromkeys(targets, Reach.UNKNOWN)
     try:
-        done = lab.shell(source).run(probe_script(addresses, port), seconds=PROBE_SECONDS + 8, check=False)
+        said = lab.shell(source).run(probe_script(list(addresses), port, seconds), seconds=seconds + 10, check=False)
+        found = read_probes(said.stdout, addresses)
     except LabError:
-        return [(source, target, Reach.UNKNOWN) for target in targets]
-    for line in done.stdout.splitlines():
-        address, _, rest = line.partition(" ")
-        if address in addresses:
-            found[addresses[address]] = classify_probe(rest)
-    return [(source, target, reach) for target, reach in found.items()]
+        found = {}
+    return [(source, target, found.get(target, Reach.UNKNOWN)) for target in targets]
 
 
-def probe_script(addresses: Iterable[str], port: int) -> str:
-    """Shell script that tries all `addresses` at once and prints `ADDRESS STATUS MESSAGE` for each."""
-    attempt = f'm=$(timeout {PROBE_SECONDS} bash -c "exec 3<>/dev/tcp/$a/{port}" 2>&1); echo $a $? $m'
-    return f"for a in {' '.join(addresses)}; do ({attempt}) & done; wait"
+def probe_script(addresses: Sequence[str], port: int, seconds: float) -> str:
+    """Shell script that tries all `addresses` at once, prints a line for each attempt that ends, then `end`.
+
+    All in one bash, without further programs: starting one takes long in an emulated guest.
+    """
+    # bash's own message on failure names address and reason
+    tries = f"for a in {' '.join(addresses)}; do (exec 3<>/dev/tcp/$a/{port} && echo open $a) 2>&1 & done"
+    # a pipe on which nothing ever comes: `read -t` from it is a pause
+    pause = "read -t 0.1 -u 9"
+    watch = f"for ((i = 0; i < {round(seconds * 10)}; i++)); do [[ -n $(jobs -rp) ]] || break; {pause}; done"
+    return (
+        f"LC_ALL=C exec bash -c {shlex.quote(f'exec 9<> <(:); {tries}; {watch}; echo end; kill $(jobs -rp) 2>&-; :')}"
+    )
 
 
-def classify_probe(said: str) -> Reach:
-    """Meaning of `STATUS MESSAGE`: 124 is timeout(1)'s, the messages are those of connect(2) in bash."""
-    status, _, message = said.partition(" ")
-    if status == "0" or "refused" in message:
+_OPEN = re.compile(r"^open (\S+)$", re.M)
+_CLOSED = re.compile(r"/dev/tcp/([^/]+)/\d+: (.+)$", re.M)
+
+
+def read_probes(text: str, addresses: Mapping[str, str]) -> dict[str, Reach]:
+    """What the script said, by node; {} when it did not get to its end."""
+    told, end, _ = text.partition("\nend\n") if not text.startswith("end\n") else ("", "end", "")
+    if not end:
+        return {}
+    found = dict.fromkeys(addresses.values(), Reach.SILENT)
+    found |= {
+        addresses[address]: classify_refusal(why) for address, why in _CLOSED.findall(told) if address in addresses
+    }
+    found |= {addresses[address]: Reach.ANSWERED for address in _OPEN.findall(told) if address in addresses}
+    return found
+
+
+def classify_refusal(message: str) -> Reach:
+    """Meaning of an attempt that failed by itself; the messages are those of connect(2)."""
+    if "refused" in message:
         return Reach.ANSWERED
-    if status == "124" or "No route to host" in message or "timed out" in message:
+    if "No route to host" in message or "timed out" in message:
         return Reach.SILENT
     return Reach.UNKNOWN
 
 
-def answers(lab: Lab, address: IPv4Address, port: int, seconds: float = PROBE_SECONDS) -> bool:
+def answers(lab: Lab, address: IPv4Address, port: int, seconds: float = FROM_HERE_SECONDS) -> bool:
     """Whether a TCP connection from this host (in the lab's namespace) is taken."""
     try:
         connect(lab.manifest.hypervisor.netns, str(address), port, seconds).close()

@@ -37,8 +37,9 @@ def test_etcdctl_on_any_node_from_the_host(scenario: Play) -> None:
         assert (done.returncode, done.stdout.strip()) == (0, "OK")
     for node in lab.manifest.node_names:
         with scenario.step(f"./lab ctl {node} get access/key", value) as step:
-            ctl(node, "version")  # the connection is opened once, then kept
-            done, times[node] = ctl(node, "get", "access/key", "--print-value-only")
+            # the first call may open the connection, which is kept then
+            calls = [ctl(node, "get", "access/key", "--print-value-only") for _ in range(2)]
+            done, times[node] = min(calls, key=lambda call: call[1])
             step.observed(f"{done.stdout.strip() or done.stderr.strip()} in {times[node]:.2f} s")
             assert (done.returncode, done.stdout.strip()) == (0, value)
     with scenario.step("a command that etcdctl refuses", "its own exit status and words") as step:

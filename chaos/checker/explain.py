@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from chaos.checker.model import NEVER, NONE, NULL, History, Kind
+import numpy as np
+
+from chaos.checker.model import NEVER, NONE, NULL, History, Kind, Outcome
+from chaos.checker.rows import effects
 from chaos.checker.search import Answer, Limit, Result, World, search
 from chaos.checker.steps import Step
 from chaos.checker.violation import Violation, violation
@@ -43,6 +46,29 @@ def unordered(history: History, steps: Sequence[Step], result: Result, limit: Li
         why = f"The longest order found explains {done} operations on {what}; then none of the last ones can be next."
         rows = [*[row for row in result.order if row >= 0][-5:], *result.stuck[:SHOWN]]
     return violation(history, "no order exists", why, rows, min(keys) if len(keys) == 1 else None)
+
+
+def invented(history: History, steps: Sequence[Step]) -> Violation | None:
+    """An acknowledged step that saw a value which nothing ever wrote: one operation tells it all."""
+    written = {(part.key, part.value) for one in steps for part in one.parts if part.kind == Kind.PUT}
+    written |= set(history.initial.items())
+    for one in steps:
+        if not one.must:
+            continue
+        seen = [(guard.key, guard.value) for guard in one.guards if guard.equal]
+        seen += [(part.key, part.value) for part in one.parts if part.kind == Kind.GET]
+        for key, value in seen:
+            if value != NULL and (key, value) not in written:
+                failed = np.flatnonzero((history.outcome == Outcome.FAIL) & (history.value == value)).tolist()
+                failed = [row for row in failed if effects(history, row).get(key) == value][:2]
+                why = f"{history.keys[key]} was {history.show(value)}, which " + (
+                    "only an operation that certainly failed would have written."
+                    if failed
+                    else "no operation of the history ever wrote."
+                )
+                rule = "read of a failed write" if failed else "wrong value"
+                return violation(history, rule, why, [one.row, *failed], key)
+    return None
 
 
 @dataclass(slots=True)

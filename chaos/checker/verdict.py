@@ -9,7 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from chaos.checker.explain import unordered
+from chaos.checker.explain import invented, unordered
 from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
 from chaos.checker.model import NEVER, History, Kind, Outcome
@@ -105,6 +105,9 @@ def _decide(history: History, events: Sequence[Event], limit: Limit) -> Found:
 
 def _search(history: History, limit: Limit) -> Found:
     steps = steps_of(history)
+    wrong = invented(history, steps)
+    if wrong is not None:
+        return Verdict.VIOLATION, wrong, "", {}
     answer, result, group = apart(history, steps, limit)
     if answer == Answer.NO and result is not None:
         return Verdict.VIOLATION, unordered(history, group, result, limit), "", {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chaos.faults.base import Fault, Param, Proof, describe
 from chaos.faults.bridge import Bridge, Pair
 from chaos.faults.targets import Groups
-from chaos.probes import Reach, tcp_matrix
+from chaos.probes import ANSWER_SECONDS, SILENCE_SECONDS, Reach, tcp_matrix
 from infra.manifest import PEER_PORT
 from machine.errors import RequirementError, UsageError
 from machine.process import run
@@ -131,7 +131,9 @@ class Partition(Fault):
         }
         wanted = [pair for pair in permutations(alive, 2) if pair not in others]
         proof = []
-        for (source, target), reach in tcp_matrix(lab, wanted, PEER_PORT).items():
+        for (source, target), reach in tcp_matrix(
+            lab, wanted, PEER_PORT, SILENCE_SECONDS if in_force else ANSWER_SECONDS
+        ).items():
             should = Reach.SILENT if (source, target) in cut else Reach.ANSWERED
             proof.append(
                 Proof(f"tcp {source} > {target}", f"{source}, {when}", should.value, reach.value, reach is should)
@@ -140,4 +142,4 @@ class Partition(Fault):
 
     def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
         """Probes take a second or two; the rest is for a slow machine."""
-        return 20.0
+        return 30.0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from chaos.probes import Reach, active_peers, classify_probe, probe_script
+from chaos.probes import Reach, active_peers, classify_refusal, probe_script, read_probes
 
 
 @pytest.fixture
@@ -17,26 +19,41 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def probe(address: str, port: int) -> Reach:
-    done = subprocess.run(
-        ["sh", "-c", probe_script([address], port)], capture_output=True, text=True, timeout=20, check=True
-    )
-    told, _, rest = done.stdout.strip().partition(" ")
-    assert told == address
-    return classify_probe(rest)
+def probe(port: int, *addresses: str, seconds: float = 3.0) -> dict[str, Reach]:
+    script = probe_script(addresses, port, seconds)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    return read_probes(done.stdout, {address: address for address in addresses})
 
 
-def test_an_open_port_and_a_refusing_one_are_both_answers(listener: int) -> None:
-    assert probe("127.0.0.1", listener) is Reach.ANSWERED
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        free = gone.getsockname()[1]
-    assert probe("127.0.0.1", free) is Reach.ANSWERED
+def test_an_open_port_and_a_refusing_one_are_both_answers_at_once(listener: int) -> None:
+    begun = time.monotonic()
+    assert probe(listener, "127.0.0.1", "127.0.0.2", seconds=9) == {
+        "127.0.0.1": Reach.ANSWERED,
+        "127.0.0.2": Reach.ANSWERED,
+    }
+    assert time.monotonic() - begun < 5
 
 
-def test_silence_is_no_answer_and_a_broken_probe_is_neither() -> None:
-    assert classify_probe("124 ") is Reach.SILENT
-    assert classify_probe("1 bash: connect: No route to host bash: line 1: /dev/tcp/…") is Reach.SILENT
-    assert classify_probe("127 timeout: not found") is Reach.UNKNOWN
+def test_an_attempt_that_nobody_answers_is_silence() -> None:
+    """A listener whose backlog is full drops further SYNs, as a cut would."""
+    with socket.socket() as server, contextlib.ExitStack() as held:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        assert probe(port, "127.0.0.1", "127.0.0.2", seconds=0.5) == {
+            "127.0.0.1": Reach.SILENT,
+            "127.0.0.2": Reach.ANSWERED,
+        }
+
+
+def test_a_probe_that_did_not_end_or_could_not_run_says_nothing() -> None:
+    assert read_probes("open 10.0.0.1\n", {"10.0.0.1": "etcd1"}) == {}
+    assert classify_refusal("Permission denied") is Reach.UNKNOWN
+    assert classify_refusal("No route to host") is Reach.SILENT
 
 
 def test_peers_are_counted_by_their_connections() -> None:
