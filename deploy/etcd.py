@@ -36,6 +36,9 @@ START_SECONDS = 150
 
 _WANTS = f"{UNIT_DIR}/multi-user.target.wants"
 
+_SYNC = "sync -f /etc/etcd"
+"""Against a power cut, which a lab is for: the whole system disk, and not etcd's own volume."""
+
 
 class Look(FactBase[Observed]):
     """Everything we want to know about a node, in one command."""
@@ -87,8 +90,7 @@ def bundle(files: Sequence[File]) -> str:
 def install_script(steps: Steps) -> str:
     """Shell script that unpacks `bundle` from standard input and makes systemd take note."""
     lines = []
-    if any(file.restarts for file in steps.files):
-        # From here on a living etcd runs with something else; should we die, the next run knows.
+    if steps.forget:
         lines.append(f"rm -f {RUNNING_FILE}")
     if steps.files:
         lines.append("tar -xpf - --no-same-owner -C /")
@@ -111,8 +113,6 @@ def binaries_script(names: Sequence[str], binaries: Mapping[str, Binary], url: s
     sums = " ".join(f"'{binaries[name].sha256}  {path}'" for name, path in fresh.items())
     lines.append(f"printf '%s\\n' {sums} | sha256sum --check --quiet -")
     lines.append(f"chmod 0755 {' '.join(fresh.values())}")
-    if "etcd" in fresh:
-        lines.append(f"rm -f {RUNNING_FILE}")
     for name, path in fresh.items():
         lines.append(f"mv -f {path} {name}")
         lines.append(stamp_command(name, binaries[name].sha256))
@@ -123,12 +123,18 @@ def wait_script(verb: str) -> str:
     """Shell script that starts or restarts etcd, waits until it is ready, and shows its log when it is not."""
     return (
         f"if ! timeout {START_SECONDS} systemctl {verb} etcd.service; then\n"
-        f"  journalctl --no-pager -n 15 -o cat -u etcd.service -u etcd-data.service >&2; exit 1\nfi"
+        f"  journalctl --no-pager -n 40 -o cat -u etcd.service -u etcd-data.service |\n"
+        f"    grep -Ev '\"level\":\"(debug|info|warn)\"' | tail -n 8 >&2\n  exit 1\nfi"
     )
 
 
 def _fresh(work: Work, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in work.steps[current.name].binaries if name in names)
+
+
+def _has_more(steps: Steps) -> bool:
+    """Whether `bring_up` has anything to do."""
+    return bool(steps.start) or any(name in TOOLS for name in steps.binaries)
 
 
 def _send(work: Work, names: Sequence[str]) -> Commands:
@@ -143,10 +149,12 @@ def install(work: Work) -> Commands:
     """Put configuration, certificates, units and the etcd program in place."""
     steps = work.steps[current.name]
     names = _fresh(work, ["etcd"])
-    parts = [install_script(steps)] if steps.files or steps.enable or steps.reload else []
+    parts = [install_script(steps)] if steps.files or steps.enable or steps.reload or steps.forget else []
     if names:
         yield from _send(work, names)
         parts.append(binaries_script(names, work.binaries, work.url))
+    if parts and not _has_more(steps):
+        parts.append(_SYNC)
     if parts:
         yield StringCommand(*script("\n".join(parts)).bits, _stdin=bundle(steps.files))
 
@@ -164,8 +172,8 @@ def bring_up(work: Work) -> Commands:
     if names:
         yield from _send(work, names)
         parts.append(binaries_script(names, work.binaries, work.url))
-    if steps.files or steps.binaries:
-        parts.append("sync")
+    if _has_more(steps):
+        parts.append(_SYNC)
     if steps.start:
         parts.append(wait_script("start"))
     if parts:

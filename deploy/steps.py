@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.plan import BIN_DIR, RUNNING, RUNNING_FILE, STAMP_DIR, UNIT_DIR, UNITS, File, NodePlan
+from deploy.plan import BIN_DIR, GENERATION_FILE, RUNNING, RUNNING_FILE, STAMP_DIR, UNIT_DIR, UNITS, File, NodePlan
 
 UNSEEN = "absent"
 ALTERED = "altered since it was installed"
@@ -55,6 +55,8 @@ class Steps:
     binaries: tuple[str, ...] = ()
     enable: tuple[str, ...] = ()
     reload: bool = False
+    forget: bool = False
+    """Whether the note of what etcd was started with is not to be believed, should we die before the restart."""
     start: Literal["", "start", "restart"] = ""
     """How to bring up an etcd that does not run well: at once, in parallel with the others."""
     roll: bool = False
@@ -65,7 +67,11 @@ def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> St
     """What brings the node from `seen` to `plan`; `binaries` is SHA-256 by name."""
     files = tuple(file for file in plan.files if seen.digests.get(file.path) != file.digest)
     missing = tuple(name for name in plan.binaries if seen.digests.get(f"{BIN_DIR}/{name}") != binaries[name])
-    stale = seen.generation != plan.generation or "etcd" in missing or any(file.restarts for file in files)
+    # Somebody changed what etcd reads, and may have restarted it with that. Where the note of the generation
+    # differs too it was us, in a run that went no further; the process is then what its own note says.
+    ours = any(file.path == GENERATION_FILE for file in files)
+    tampered = not ours and ("etcd" in missing or any(file.restarts for file in files))
+    stale = seen.generation != plan.generation or tampered
     active = seen.active.get("etcd.service") == "active"
     start: Literal["", "start", "restart"] = ""
     if not active:
@@ -78,6 +84,7 @@ def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> St
         binaries=missing,
         enable=enable,
         reload=seen.reload or bool(touched & seen.loaded),
+        forget=tampered,
         start=start,
         roll=active and stale,
     )

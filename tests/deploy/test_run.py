@@ -139,7 +139,7 @@ def test_observing_changes_nothing_and_finds_the_stopped_service(lab: Lab) -> No
 
 def test_first_deploy_starts_all_together_and_restarts_none(lab: Lab) -> None:
     for name, plan in lab.plans.items():
-        lab.looks[name] = look(plan, without=tuple(plan.state), state="inactive")
+        lab.looks[name] = look(plan, without=tuple(plan.state), state="inactive", generation="")
     assert lab.run().ok
     for name in NODES:
         assert lab.said(name, "restart --no-block etcd.service")

@@ -162,6 +162,19 @@ def test_only_what_etcd_reads_at_its_start_restarts_it(
     assert edited(settled, path).state(plan, SHA256)[path] == "0" * 64
 
 
+def test_a_change_that_was_taken_back_before_the_restart_restarts_nothing(plan: NodePlan, settled: Observed) -> None:
+    """A bad setting stopped the first member; the others have its files and still run with the good one."""
+    bad = edited(edited(settled, "/etc/etcd/etcd.yaml"), "/etc/etcd/generation")
+    steps = steps_for(plan, bad, SHA256)
+    assert {file.path for file in steps.files} == {"/etc/etcd/etcd.yaml", "/etc/etcd/generation"}
+    assert (steps.roll, steps.forget, steps.start) == (False, False, "")
+
+
+def test_an_edited_file_makes_the_note_of_what_runs_unbelievable(plan: NodePlan, settled: Observed) -> None:
+    assert steps_for(plan, edited(settled, "/etc/etcd/etcd.yaml"), SHA256).forget
+    assert not steps_for(plan, edited(settled, "/etc/hosts"), SHA256).forget
+
+
 def test_died_between_new_files_and_restart(plan: NodePlan, settled: Observed) -> None:
     steps = steps_for(plan, dataclasses.replace(settled, generation=""), SHA256)
     assert steps == Steps(roll=True)
