@@ -6,8 +6,10 @@ them, each with its reason:
 - An operation that is possible now and changes nothing is taken at once: taking it never takes a choice away.
 - Operations of unknown outcome with one signature are taken in the order of their invocation: an earlier one can do
   all that a later one can.
-- One of unknown outcome is not taken when the next thing to touch its key overwrites it unseen: leaving it out is as
-  good (not in a closed world with revisions, where it may have to fill a gap).
+- One of unknown outcome, or an expiry, is taken only when it makes something possible: one of those acknowledged steps
+  that may be the next to touch its key, or a further unknown one that waits for its value. Where what comes next
+  overwrites it unseen, or would have been possible anyway, leaving it out is as good (not in a closed world with
+  revisions, where it may have to fill a gap).
 - A place reached before with the same acknowledged operations, the same store, and no more unknown ones used up, needs
   no second visit.
 
@@ -18,6 +20,7 @@ lowest revision nobody mentions, or one that a read mentioned as that of its val
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -122,6 +125,11 @@ class _Search:
         self.floor = self._floors()
         everything = (*self.must, *(one for group in self.classes for one in group))
         self.traits = {id(one): Traits(_blind(one), _touched(one), self._unseen(one)) for one in everything}
+        self.touching: list[list[int]] = [[] for _ in numbers]
+        for n, one in enumerate(self.must):
+            for key in one.keys if one.revoke < 0 else range(len(numbers)):
+                self.touching[key].append(n)
+        self.awaited = {(g.key, g.value) for group in self.classes for g in group[0].guards if g.equal}
         self.leased = any(part.lease >= 0 for one in steps for part in one.parts)
 
     def _classes(self, unknown: list[Step]) -> list[list[Step]]:
@@ -266,9 +274,38 @@ class _Search:
             if used < len(group) and group[used].invoke <= least:
                 count = (*node.used[:number], used + 1, *node.used[number + 1 :])
                 for _, after in self._take(node, group[used], bound):
-                    yield -group[used].row - 2, after._replace(used=count)
+                    if self._useful(node, after):
+                        yield -group[used].row - 2, after._replace(used=count)
         if self.leased:
             yield from self._expire(node, bound)
+
+    def _useful(self, node: Node, after: Node) -> bool:
+        """Whether a change that nobody acknowledged makes something possible that was not."""
+        if self.strict:
+            return True
+        for key, cell in enumerate(after.cells):
+            if cell.value == node.cells[key].value:
+                continue
+            if (key, cell.value) in self.awaited:
+                return True
+            for one in self._next_at(node, key):
+                if len(one.keys) > 1 or one.revoke >= 0:
+                    return True
+                if apply(one, node.cells, node.dead) is None and apply(one, after.cells, after.dead) is not None:
+                    return True
+        return False
+
+    def _next_at(self, node: Node, key: int) -> Iterator[Step]:
+        """Acknowledged steps not taken that may be the next to touch a key."""
+        mine = self.touching[key]
+        least = FAR
+        for at in range(bisect_left(mine, node.low), len(mine)):
+            one = self.must[mine[at]]
+            if one.invoke > least:
+                return
+            if not node.mask >> (mine[at] - node.low) & 1:
+                least = min(least, one.ret)
+                yield one
 
     def _mark(self, node: Node, n: int) -> Node:
         mask = node.mask | 1 << (n - node.low)
@@ -337,6 +374,8 @@ class _Search:
         for lease in sorted({cell.lease for cell in node.cells if cell.lease >= 0} - node.dead):
             cells, _ = drop_lease(node.cells, lease)
             after = node._replace(cells=cells, dead=node.dead | {lease}, fresh=0)
+            if not self._useful(node, after):
+                continue
             if not self.numbered:
                 yield NONE, after
                 continue

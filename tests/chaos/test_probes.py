@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.probes import Reach, active_peers, classify_refusal, probe_script, read_probes
+from chaos.probes import Reach, classify_refusal, probe_script, read_probes, received_from
 
 
 @pytest.fixture
@@ -56,10 +56,11 @@ def test_a_probe_that_did_not_end_or_could_not_run_says_nothing() -> None:
     assert classify_refusal("No route to host") is Reach.SILENT
 
 
-def test_peers_are_counted_by_their_connections() -> None:
+def test_what_was_received_is_told_by_sender_without_the_keep_alives() -> None:
     text = (
-        "# TYPE etcd_network_active_peers gauge\n"
-        'etcd_network_active_peers{Local="8e9e05c52164694d",Remote="91bc3c398fb3c146"} 1\n'
-        'etcd_network_active_peers{Local="8e9e05c52164694d",Remote="fd422379fda50e48"} 0\n'
+        "# TYPE etcd_network_peer_received_bytes_total counter\n"
+        'etcd_network_peer_received_bytes_total{From="0"} 280\n'
+        'etcd_network_peer_received_bytes_total{From="1c3dbc1266e7b820"} 1.5759e+06\n'
+        'etcd_network_peer_sent_bytes_total{To="1c3dbc1266e7b820"} 9\n'
     )
-    assert active_peers(text) == {"91bc3c398fb3c146"}
+    assert received_from(text) == {"1c3dbc1266e7b820": 1575900.0}
