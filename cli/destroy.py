@@ -119,13 +119,17 @@ def _identity_of(before: Deployment | None) -> Deployment | None:
 
 
 def _libvirt_uri(paths: StackPaths) -> str | None:
-    """URI of the system's libvirt that the lab is on, from its manifest; else from its configuration."""
+    """URI of the system's libvirt that the lab is on, from its manifest, else from its configuration.
+
+    None where the hypervisor is the lab's own: that one goes as a whole.
+    """
     from infra.manifest import load
     from infra.settings import from_stack_file
     from machine.errors import LabError
 
     try:
-        return load(paths).hypervisor.uri
+        hypervisor = load(paths).hypervisor
+        return hypervisor.uri if hypervisor.kind == "system" else None
     except LabError:
         pass
     try:

@@ -23,6 +23,9 @@ Kind = Literal["domain", "network", "pool", "volume"]
 PREFIX = "etcdlab-"
 """Every libvirt name of ours begins so."""
 
+REMOVE_SECONDS = 30.0
+"""Limit for removing leftovers; libvirt ends the jobs of a client that died within a second or two."""
+
 _KEY_END = ";"
 """A seed's id is its volume's key, this, and a UUID (terraform-provider-libvirt, cloudinit_def.go)."""
 
@@ -104,15 +107,31 @@ def find(connection: Connection, states: Sequence[Deployment], paths: StackPaths
 
 
 def remove_unknown(paths: StackPaths, uri: str, deployment: Deployment | None, *, private: bool, say: Say = say) -> int:
-    """Remove what is surely ours and in no state; how many things that were."""
-    from machine.libvirt_api import connect
+    """Remove what is surely ours and in no state; how many things that were.
 
-    with connect(uri) as connection:
-        left = [one for one in find(connection, [deployment] if deployment else [], paths, private=private) if one.ours]
-        for one in left:
-            say(f"Removing what no state knows: {one.label}.")
-            one.remove()
-    return len(left)
+    Tried again for a while: a volume cannot go before libvirt has noticed that its writer was killed.
+    """
+    from machine.errors import HypervisorError
+    from machine.libvirt_api import connect
+    from machine.waiting import Pending, wait_until
+
+    states = [deployment] if deployment else []
+    removed = 0
+
+    def attempt() -> None:
+        nonlocal removed
+        try:
+            with connect(uri) as connection:
+                for one in find(connection, states, paths, private=private):
+                    if one.ours:
+                        say(f"Removing what no state knows: {one.label}.")
+                        one.remove()
+                        removed += 1
+        except HypervisorError as error:
+            raise Pending(str(error)) from error
+
+    wait_until(attempt, "Removing what no state knows", seconds=REMOVE_SECONDS, where=uri, next="See ./lab sweep.")
+    return removed
 
 
 def _volumes(pool: _Pool, known: Set[str]) -> Iterator[Leftover]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -165,9 +166,24 @@ def processes_about(paths: StackPaths) -> dict[int, str]:
 
 
 def listeners() -> frozenset[str]:
-    """Sockets that listen in the host's own network namespace: protocol and address."""
-    done = subprocess.run(["ss", "-Hlntu"], capture_output=True, text=True, check=True)
-    return frozenset(" ".join([line.split()[0], line.split()[4]]) for line in done.stdout.splitlines())
+    """Sockets of this checkout's processes that listen in the host's own network namespace."""
+    done = subprocess.run(["ss", "-Hlntup"], capture_output=True, text=True, check=True)
+    found = set()
+    for line in done.stdout.splitlines():
+        fields = line.split()
+        pids = [int(pid) for pid in re.findall(r"pid=(\d+)", line)]
+        if any(of_checkout(pid) for pid in pids):
+            found.add(f"{fields[0]} {fields[4]} {' '.join(fields[6:])}")
+    return frozenset(found)
+
+
+def of_checkout(pid: int) -> bool:
+    """Whether the process was started for this checkout: by its words, its directory or its environment."""
+    place = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        said = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+        return os.fsencode(CHECKOUT) in said + os.fsencode((place / "cwd").readlink())
+    return False
 
 
 def tracked() -> str:

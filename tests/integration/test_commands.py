@@ -117,7 +117,7 @@ def test_refresh_sees_a_stopped_service_and_up_repairs_it(lab: Stack) -> None:
     assert lab.lab("status").status == 1
     refreshed = lab.shell('eval "$(./lab env)" && pulumi refresh --yes --skip-preview', seconds=180)
     assert refreshed.ok, refreshed.stderr
-    assert "etcd2" in refreshed.stdout + refreshed.stderr
+    assert "drifted: etcd2: etcd.service" in refreshed.stdout + refreshed.stderr
     preview = lab.shell('eval "$(./lab env)" && pulumi preview --expect-no-changes', seconds=180)
     assert preview.status != 0, "a preview after the refresh shows what up would repair"
     lab.ok("up", seconds=300)
