@@ -23,7 +23,10 @@ from machine.process import run
 Level = Literal["ok", "warn", "fail"]
 
 OVERHEAD_MIB: Final = 100
-"""What QEMU takes beside a guest's memory (TCG's translation buffer grows with use), per machine."""
+"""What QEMU takes beside a guest's memory, per machine."""
+TCG_MIB: Final = 1024
+"""What emulation takes on top: QEMU's cache of translated code, 1 GiB by default on 64-bit hosts and filled
+within an hour (1.5 GiB for a machine of 512 MiB seen)."""
 OWN_MIB: Final = 512
 """What Pulumi, its plugins and our own processes take at once."""
 NODE_DISK_MIB: Final = 1024
@@ -160,7 +163,9 @@ def _kvm(plan: Plan) -> Result:
 def _memory(plan: Plan) -> Result:
     running = min(plan.nodes, capacity.running_machines(plan.netns, plan.lab_id))
     to_start = plan.nodes - running
-    need = to_start * (plan.memory_mib + OVERHEAD_MIB) + OWN_MIB
+    tried = kvm.last()
+    beside = OVERHEAD_MIB + (TCG_MIB if tried is not None and tried.accelerator == "tcg" else 0)
+    need = to_start * (plan.memory_mib + beside) + OWN_MIB
     have = capacity.available_memory_mib()
     text = f"{have} MiB available, {need} MiB needed for {to_start} nodes of {plan.memory_mib} MiB"
     text += f" ({running} run already)" if running else ""
