@@ -124,7 +124,7 @@ def _start_machines(lab: Lab, note: _Note) -> bool:
             state = libvirt_api.domain_state(connection, node.domain)
             if state == "running":
                 continue
-            lab.forget_shell(node.name)
+            lab.forget(node.name)
             if state == "paused":
                 libvirt_api.domain(connection, node.domain).resume()
             elif state == "crashed":

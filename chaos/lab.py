@@ -88,8 +88,10 @@ class Lab:
             self._shells[node] = shell_for(self.manifest, self.paths, node)
         return self._shells[node]
 
-    def forget_shell(self, node: str) -> None:
-        """Drop the kept-open connection to a node whose machine ends; the next command opens another."""
+    def forget(self, node: str) -> None:
+        """Drop the connections kept open to a node whose machine ends, shell and client; the next use opens others."""
+        if client := self._clients.pop(node, None):
+            client.close()
         shell = self._shells.pop(node, None) or shell_for(self.manifest, self.paths, node)
         with contextlib.suppress(LabError):
             shell.close()

@@ -184,9 +184,6 @@ class _Search:
             node, moves, keep = stack[-1]
             if node.low == len(self.must):
                 return Result(Answer.YES, [self._row(move) for move in path], places=places)
-            done = node.low + node.mask.bit_count()
-            if done > best[0]:
-                best = (done, [self._row(move) for move in path], node)
             for move, after in moves:
                 if self._enter(seen, after):
                     path.append(move)
@@ -194,6 +191,9 @@ class _Search:
                     places += 1
                     break
             else:
+                done = node.low + node.mask.bit_count()
+                if done > best[0]:  # a dead end further on than any before
+                    best = (done, [self._row(move) for move in path], node)
                 stack.pop()
                 del path[max(keep - 1, 0) :]
             if places > self.limit.places or (places & 255 == 0 and self.limit.passed()):
@@ -284,10 +284,10 @@ class _Search:
         if self.strict:
             return True
         for key, cell in enumerate(after.cells):
-            if cell.value == node.cells[key].value:
+            if cell == node.cells[key]:
                 continue
-            if (key, cell.value) in self.awaited:
-                return True
+            if (key, cell.value) in self.awaited or cell.lease >= 0:
+                return True  # an unknown cas, or the expiry of that lease, may be what comes next
             for one in self._next_at(node, key):
                 if len(one.keys) > 1 or one.revoke >= 0:
                     return True

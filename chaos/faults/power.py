@@ -39,13 +39,13 @@ class PowerOff(Fault):
     def apply(self, lab: Lab) -> None:
         """Cut all at once."""
         for node in self.nodes:
-            lab.forget_shell(node)
+            lab.forget(node)
         self._each(lab, libvirt_api.power_off)
 
     def lift(self, lab: Lab) -> None:
         """Switch all on at once."""
         for node in self.nodes:
-            lab.forget_shell(node)
+            lab.forget(node)
         self._each(lab, libvirt_api.power_on)
 
     def _each(self, lab: Lab, call: Callable[[libvirt_api.Connection, str], None]) -> None:

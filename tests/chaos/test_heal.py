@@ -54,7 +54,7 @@ class Paper:
     def libvirt(self) -> Iterator[Paper]:
         yield self
 
-    def forget_shell(self, node: str) -> None:
+    def forget(self, node: str) -> None:
         self.log.append(f"forget {node}")
 
     def shell(self, node: str) -> Any:
