@@ -97,7 +97,8 @@ class Simulation:
                 self._expire()
             outcome = op["outcome"]
             if outcome == "late":
-                self._do(op["line"])
+                if op["line"].get("lease", self.lease) >= self.lease:  # else refused: its lease has expired
+                    self._do(op["line"])
                 continue
             if outcome == "ok":
                 self._do(op)
