@@ -133,7 +133,7 @@ class _Search:
         self.leased = any(part.lease >= 0 for one in steps for part in one.parts)
 
     def _classes(self, unknown: list[Step]) -> list[list[Step]]:
-        """Unknown steps by signature, each list by invocation; those that nobody could have seen are left out."""
+        """Unknown steps by signature, each list by invocation; what nobody could have seen is left out."""
         read: set[tuple[int, int]] = set()
         vague: set[int] = set()
         for one in (*self.must, *unknown):
@@ -150,7 +150,9 @@ class _Search:
                 self.strict
                 or one.revoke >= 0
                 or any(
-                    part.key in vague or (part.key, part.value if part.kind == Kind.PUT else NULL) in read
+                    part.key in vague
+                    or part.lease >= 0
+                    or (part.key, part.value if part.kind == Kind.PUT else NULL) in read
                     for part in one.parts
                 )
             )

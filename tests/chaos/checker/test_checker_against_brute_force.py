@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaos.checker.verdict import Verdict, check
@@ -36,7 +37,6 @@ def same_verdict(lines: list[Line]) -> bool:
         return False
     expected = linearizable(lines)
     report = check(history, seconds=20)
-    event("linearizable" if expected else "violation")
     text = "\n".join(map(str, lines))
     assert report.verdict == (Verdict.LINEARIZABLE if expected else Verdict.VIOLATION), f"{report.text()}\n{text}"
     return True
@@ -53,6 +53,23 @@ def test_verdict_is_that_of_brute_force(world: str, seed: int, damages: int) -> 
     for _ in range(damages):
         lines = damaged(lines, rnd)
     same_verdict(lines)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("world", WORLDS)
+def test_verdict_is_that_of_brute_force_for_long(world: str) -> None:
+    """The same law for as many histories as a minute allows, always others."""
+    began, decided = time.monotonic(), 0
+    while time.monotonic() < began + 60:
+        seed = random.SystemRandom().getrandbits(48)
+        rnd = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        lines = correct(rnd, **WORLDS[world])
+        lines = begun_late(lines, rnd) if rnd.random() < 0.3 else lines
+        for _ in range(rnd.randint(0, 2)):
+            lines = damaged(lines, rnd)
+        decided += same_verdict(lines)
+    assert decided > 100
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
