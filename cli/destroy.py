@@ -36,8 +36,7 @@ def register(app: typer.Typer) -> None:
         engine = Engine(paths)
         engine.recover()
         deployment = engine.deployment()
-        has_state = deployment is not None and bool(deployment.resources)
-        if not has_state and not paths.dir.exists() and not paths.faults.exists():
+        if (deployment is None or not deployment.resources) and not paths.dir.exists() and not paths.faults.exists():
             say(f"There is no lab {stack!r} here; nothing to destroy.")
             return
         uri = _libvirt_uri(paths)
@@ -46,9 +45,9 @@ def register(app: typer.Typer) -> None:
             chaos.recover()
             chaos.update("destroy")
             chaos.remove_stack()
-        if has_state:
-            wake_hypervisor(paths)
-            _destroy(engine)
+        if deployment is not None and deployment.resources:
+            wake_hypervisor(paths, deployment)
+            _destroy(engine, own_hypervisor=bool(deployment.ids("EmbeddedHypervisor")))
         _clear(paths, uri, deployment)
         say(f"The lab {stack!r} is gone: {time.monotonic() - started:.1f} s.")
 
@@ -66,12 +65,11 @@ def _chaos_stacks(engine: Engine) -> list[Engine]:
     return [Engine(StackPaths(engine.paths.checkout, name), project=CHAOS_PROJECT) for name in names]
 
 
-def _destroy(engine: Engine) -> None:
+def _destroy(engine: Engine, *, own_hypervisor: bool) -> None:
     """Destroy; when that fails look at what is really there, and destroy once more.
 
     What still fails is given up where the hypervisor is the lab's own: it goes as a whole.
     """
-    from cli.lab import embedded
     from machine.errors import LabError
     from machine.log import say
 
@@ -83,7 +81,7 @@ def _destroy(engine: Engine) -> None:
             engine.update("refresh")
             engine.update("destroy")
         except LabError as error:
-            if embedded(engine.paths).state() == "absent":
+            if not own_hypervisor:
                 raise
             say(f"{error} The hypervisor belongs to this lab alone, so it is removed as a whole.")
             engine.remove_stack(force=True)

@@ -37,6 +37,9 @@ class Engine:
         self.paths = paths
         self.project = project
         self._say = say
+        # Another project's stack needs its full name, and a directory that says which project is meant.
+        self._stack = paths.stack if project == state.PROJECT else f"organization/{project}/{paths.stack}"
+        self._cwd = paths.checkout if project == state.PROJECT else _project_directory(paths.checkout, project)
         self._mark = f"{MARK}={paths.hypervisor_id}"
         name, _, value = self._mark.partition("=")
         self._env = {**os.environ, **pulumi_env(paths.stack), name: value}
@@ -56,15 +59,15 @@ class Engine:
     def select(self) -> None:
         """Make the stack when there is none."""
         if self.backend is None or self.deployment() is None:
-            self._quiet("stack", "select", "--create", self.paths.stack)
+            self._quiet("stack", "select", "--create", self._stack)
 
     def update(self, verb: str, *words: str) -> None:
         """Run `pulumi VERB` on the stack with its own progress shown; LabError when it fails."""
         self._refuse_if_locked()
         status = foreground.run(
-            ["pulumi", verb, "--stack", self.paths.stack, "--yes", "--skip-preview", *words],
+            ["pulumi", verb, "--stack", self._stack, "--yes", "--skip-preview", *words],
             env=self._env,
-            cwd=self.paths.checkout,
+            cwd=self._cwd,
         )
         if status != 0:
             raise LabError(
@@ -85,7 +88,7 @@ class Engine:
 
     def remove_stack(self, *, force: bool = False) -> None:
         """Forget the stack; its configuration file stays. With `force` even when resources are left."""
-        words = ["stack", "rm", "--yes", "--preserve-config", self.paths.stack]
+        words = ["stack", "rm", "--yes", "--preserve-config", self._stack]
         self._quiet(*words, *(["--force"] if force else []))
 
     def _unlock(self) -> bool:
@@ -95,7 +98,7 @@ class Engine:
         self._end_leftover_processes()
         if dead:
             self._say("The last update was killed; clearing its lock.")
-            self._quiet("cancel", "--yes", self.paths.stack)
+            self._quiet("cancel", "--yes", self._stack)
         return bool(dead)
 
     def _refuse_if_locked(self) -> None:
@@ -150,15 +153,15 @@ class Engine:
         self._say(f"The last update was killed while it worked on: {names}. Clearing that from the state.")
         with tempfile.TemporaryDirectory(dir=self.paths.checkout / ".lab") as directory:  # made 0700
             copy = str(Path(directory) / "state.json")
-            self._quiet("stack", "export", "--stack", self.paths.stack, "--file", copy)
-            self._quiet("stack", "import", "--stack", self.paths.stack, "--file", copy)
+            self._quiet("stack", "export", "--stack", self._stack, "--file", copy)
+            self._quiet("stack", "import", "--stack", self._stack, "--file", copy)
         return True
 
     def _exported(self) -> state.Deployment | None:
         done = run(
-            ["pulumi", "stack", "export", "--stack", self.paths.stack],
+            ["pulumi", "stack", "export", "--stack", self._stack],
             env=self._env,
-            cwd=self.paths.checkout,
+            cwd=self._cwd,
             check=False,
         )
         if not done.ok:
@@ -168,4 +171,12 @@ class Engine:
         return state.parse_export(done.stdout)
 
     def _quiet(self, *words: str) -> None:
-        run(["pulumi", *words], env=self._env, cwd=self.paths.checkout, seconds=120)
+        run(["pulumi", *words], env=self._env, cwd=self._cwd, seconds=120)
+
+
+def _project_directory(checkout: Path, project: str) -> Path:
+    """A directory that is the project `project` to the engine; destroying runs no program of it."""
+    directory = checkout / ".lab" / "projects" / project
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "Pulumi.yaml").write_text(f"name: {project}\nruntime: python\n")
+    return directory

@@ -9,6 +9,7 @@ from machine.log import say
 from machine.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:
+    from cli.state import Deployment
     from infra.cluster import Cluster
     from infra.manifest import Manifest
     from machine.hypervisor import Embedded
@@ -56,9 +57,11 @@ def embedded(paths: StackPaths) -> Embedded:
     return Embedded(paths.hypervisor_id, paths.hypervisor, paths.run_dir)
 
 
-def wake_hypervisor(paths: StackPaths) -> None:
-    """Start the stack's embedded hypervisor when there is a record of one and it does not run."""
+def wake_hypervisor(paths: StackPaths, deployment: Deployment | None = None) -> None:
+    """Start the stack's embedded hypervisor when it does not run, and there is a record of one, or the state has it."""
     hypervisor = embedded(paths)
-    if hypervisor.state() == "stopped":
+    state = hypervisor.state()
+    in_state = deployment is not None and bool(deployment.ids("EmbeddedHypervisor"))
+    if state == "stopped" or (state == "absent" and in_state):
         say("The embedded hypervisor is not running (a reboot?); starting it.")
         hypervisor.start()

@@ -134,6 +134,18 @@ def remove_unknown(paths: StackPaths, uri: str, deployment: Deployment | None, *
     return removed
 
 
+def lost_machines(uri: str, deployment: Deployment) -> list[str]:
+    """Names of machines that the state has and libvirt does not; `up` alone would not look for them."""
+    from machine.libvirt_api import connect
+
+    wanted = {resource.id: resource.name for resource in deployment.resources if resource.type.endswith(":Domain")}
+    if not wanted:
+        return []
+    with connect(uri) as connection:
+        there = {domain.UUIDString() for domain in cast("_Lister", connection).listAllDomains()}
+    return sorted(name for uuid, name in wanted.items() if uuid not in there)
+
+
 def _volumes(pool: _Pool, known: Set[str]) -> Iterator[Leftover]:
     if not pool.isActive():
         return

@@ -56,17 +56,22 @@ def build(stack: str) -> float:
 
 
 def _clear_leftovers(engine: Engine, settings: LabSettings, *, half_made: bool) -> None:
-    """Wake a dead embedded hypervisor, and remove what libvirt has and the state does not know."""
+    """Wake a dead embedded hypervisor; remove what libvirt has and the state does not know, and the other way round."""
     from cli.lab import embedded, wake_hypervisor
-    from cli.leftovers import remove_unknown
+    from cli.leftovers import lost_machines, remove_unknown
+    from machine.log import say
 
     paths = engine.paths
-    wake_hypervisor(paths)
+    deployment = engine.deployment()
+    wake_hypervisor(paths, deployment)
     hypervisor = embedded(paths)
-    if hypervisor.state() == "running":  # all that it has is this lab's
-        remove_unknown(paths, hypervisor.uri, engine.deployment(), private=True)
-    elif half_made and settings.kind == "system":
-        remove_unknown(paths, settings.system_uri, engine.deployment(), private=False)
+    private = hypervisor.state() == "running"  # all that it has is this lab's
+    uri = hypervisor.uri if private else settings.system_uri
+    if private or (half_made and settings.kind == "system"):
+        remove_unknown(paths, uri, deployment, private=private)
+    if deployment and (lost := lost_machines(uri, deployment)):
+        say(f"libvirt has no {', '.join(lost)} any more; comparing the whole state with what is there.")
+        engine.update("refresh")
 
 
 def _revive(engine: Engine) -> None:
