@@ -28,7 +28,7 @@ CHANNEL_OPTIONS = [
     ("grpc.service_config_disable_resolution", 1),
     # reconnect soon: gRPC's own backoff would grow to two minutes and hide the member's return
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 3000),  # also the limit of one attempt, TLS included: slow under TCG
     ("grpc.max_reconnect_backoff_ms", 1000),
     # a powered-off member answers nothing at all; etcd allows a ping every 5 s (grpc-keepalive-min-time)
     ("grpc.keepalive_time_ms", 6000),
