@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
         paths = stack_paths(stack)
         started = time.monotonic()
-        if not (paths.checkout / ".lab").exists():
+        if never_built(paths):
             say(f"There is no lab {stack!r} here; nothing to destroy.")
             return
         engine = Engine(paths)
@@ -50,6 +50,16 @@ def register(app: typer.Typer) -> None:
             _destroy(engine, own_hypervisor=bool(deployment.ids("EmbeddedHypervisor")))
         _clear(paths, uri, deployment)
         say(f"The lab {stack!r} is gone: {time.monotonic() - started:.1f} s.")
+
+
+def never_built(paths: StackPaths) -> bool:
+    """Whether there are neither files nor state of the lab; told without the tool chain, which may not be there yet."""
+    from cli.state import stack_file
+    from machine.environment import has_own_login
+
+    if paths.dir.exists() or paths.faults.exists() or has_own_login(paths.checkout):
+        return False
+    return not stack_file(paths.checkout / ".lab" / "state", paths.stack).exists()
 
 
 def _chaos_stacks(engine: Engine) -> list[Engine]:

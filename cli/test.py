@@ -41,10 +41,26 @@ def register(app: typer.Typer) -> None:
         for one in [part] if part else [Part.unit, Part.integration]:
             started = time.monotonic()
             say(f"Tests: {one.value}")
+            if one is not Part.unit:
+                _set_up()
             status = run_part(one)
             say(f"Tests: {one.value}: {'passed' if status == 0 else 'failed'} in {time.monotonic() - started:.0f} s")
             if status != 0:
                 raise typer.Exit(status)
+
+
+def _set_up() -> None:
+    """Get tools, etcd and image first: a test's limit is not meant for building them, and pytest hides progress."""
+    from cli.setup import prepare
+    from infra.settings import from_mapping
+    from machine import etcd_binaries, image
+    from machine.log import say
+    from machine.paths import DEFAULT_STACK
+
+    settings = from_mapping({})
+    prepare(DEFAULT_STACK)
+    etcd_binaries.ensure(settings.etcd_version, say)
+    image.ensure_image(settings.image, settings.image_sha256, say)
 
 
 def run_part(part: Part) -> int:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from chaos.lab import Lab
     from tests.integration.conftest import Stack
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+# The limit holds for fixtures too: whichever test is first builds the lab and plays the scenarios.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
 
 
 def test_a_second_up_changes_nothing(lab: Stack) -> None:
