@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from chaos.checker.revisions import Match, Path
 
 
+READY = 1
+"""Effort up to which an unknown write can be done on the value that is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Unknown write `row` took a revision above `low`, up to and including `high`."""
@@ -122,14 +126,16 @@ class Walk:
         for late in self.seen[n + 1 :]:
             if late.equal and sight.agrees(late.value):
                 return late.value
-        values = [
-            (self.unknowns.least[makers[0]], value)
+        ready = [
+            (*self._effort(row), value)
             for (key, value), makers in self.unknowns.makers.items()
-            if key == self.key and makers and sight.agrees(value)
+            if key == self.key and sight.agrees(value)
+            for row in makers
+            if self.unknowns.least[row] < sight.revision
         ]
-        if not values:
+        if not ready or min(ready)[0] > READY:
             raise Undecided({self.key})
-        return min(values)[1]
+        return min(ready)[2]
 
     def _bring_about(self, value: int, high: int, depth: int) -> None:
         """Choose the unknown write that left `value` at or below `high`, and those that it needed."""
@@ -156,7 +162,7 @@ class Walk:
     def _effort(self, row: int) -> tuple[int, int]:
         """What needs nothing first, then what needs what is there; of those what was invoked first."""
         needs = [value for _, value in self.unknowns.conditions[row]]
-        return (0 if not needs else 1 if needs == [self.value] else 2, self.unknowns.least[row])
+        return (0 if not needs else READY if needs == [self.value] else READY + 1, self.unknowns.least[row])
 
 
 def fit(wanted: list[Window], taken: frozenset[int], base: int) -> dict[int, int] | None:
