@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,10 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Marks: one per scenario id and family."""
-    for name in SEED_IDS:
-        config.addinivalue_line("markers", f"{name}: the scenario {name} of the source article")
+    for name in sorted({*SEED_IDS, *declared_ids()}):
+        config.addinivalue_line("markers", f"{name}: the scenario of this id")
     for name in FAMILIES:
         config.addinivalue_line("markers", f"{name}: scenarios about {name}")
+
+
+def declared_ids() -> set[str]:
+    """Ids that the scenarios of this directory declare: marks must be known before their modules are read."""
+    texts = (path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    return {found for text in texts for found in re.findall(r'^@scenario\(\s*"([^"]+)"', text, re.M)}
 
 
 @pytest.fixture(scope="session")
