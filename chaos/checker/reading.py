@@ -198,9 +198,11 @@ class Reader:
     def _complex(self, kind: Kind, op: dict[str, Any], outcome: int) -> tuple[int, int, int]:
         """Side tables of txn, range and lease operations: key, value and count columns."""
         if kind == Kind.TXN:
-            parts = tuple(self._part(part, outcome) for part in op["ops"])
             compare = tuple((self.keys[one["key"]], self.values[one.get("value")]) for one in op.get("compare") or ())
-            succeeded = op.get("succeeded", True if not compare or outcome != Outcome.OK else None)
+            succeeded = op.get("succeeded", not compare or None) if outcome == Outcome.OK else True
+            # of a txn that did nothing, the parts have no answers
+            answered = outcome == Outcome.OK and succeeded
+            parts = tuple(self._part(part, Outcome.OK if answered else Outcome.UNKNOWN) for part in op["ops"])
             if type(succeeded) is not bool:
                 raise Broken("an acknowledged txn with compare needs succeeded, true or false")
             if not succeeded and not compare:
