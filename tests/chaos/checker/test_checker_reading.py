@@ -101,3 +101,10 @@ def test_fields_land_where_they_belong() -> None:
     assert history.members[history.member[1]] == "etcd2"
     assert history.leases[history.lease[1]] == "7"
     assert history.operation(0) == "line 1: process 0, put x = '1' (10..20 ns, revision 5)"
+
+
+def test_a_txn_that_did_nothing_needs_no_answers_in_its_parts() -> None:
+    txn = GOOD | {"op": "txn", "ops": [{"op": "delete", "key": "x"}], "compare": [{"key": "x", "value": "9"}]}
+    read(txn | {"succeeded": False})
+    with pytest.raises(UsageError, match="needs its count"):
+        read(txn | {"succeeded": True})
