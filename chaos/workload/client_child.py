@@ -97,6 +97,8 @@ class Session:
     @staticmethod
     def _answer(request: dict[str, Any], answer: Any) -> dict[str, Any]:  # noqa: ANN401 - generated type
         found: dict[str, Any] = {"revision": answer.header.revision}
+        if request.get("serializable"):
+            found["serializable"] = True  # may be stale by right: whoever checks the history must know
         if request["op"] in {"get", "range"}:
             values = [[kv.key.decode(), kv.value.decode(), kv.mod_revision] for kv in answer.kvs]
             found["values"] = values

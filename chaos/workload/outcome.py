@@ -73,6 +73,8 @@ class Op:
     """Of a cas: whether the key held what was expected."""
     deleted: int | None = None
     """Of a delete: how many keys there were."""
+    serializable: bool = False
+    """Of a read: whether it may be stale by right."""
 
     @property
     def ok(self) -> bool:
@@ -106,6 +108,9 @@ class Op:
         }
         line |= {"expect": self.expect, "succeeded": self.succeeded} if self.op == "cas" else {}
         line |= {} if self.deleted is None else {"deleted": self.deleted}
+        line |= {"serializable": True} if self.serializable else {}
+        if self.op == "range" and self.ok:
+            line["kvs"] = [{"key": key, "value": value, "mod_revision": at} for key, value, at in self.values]
         return line | ({"error": f"{self.code}: {self.error}"} if self.error else {})
 
 
@@ -131,6 +136,7 @@ def parse_op(process: int, member: str, line: Mapping[str, object]) -> Op:
         expect=_text(line.get("expect")),
         succeeded=None if "succeeded" not in line else bool(line["succeeded"]),
         deleted=_number(line.get("deleted")),
+        serializable=bool(line.get("serializable")),
     )
 
 

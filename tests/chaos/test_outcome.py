@@ -68,3 +68,10 @@ def test_cas_and_delete_keep_what_they_did() -> None:
     assert cas.as_history()["succeeded"] is False
     assert cas.as_history()["expect"] == "1"
     assert parse_op(0, "etcd1", line(op="delete", deleted=1, revision=4)).as_history()["deleted"] == 1
+
+
+def test_a_checker_is_told_what_a_range_saw_and_that_a_read_may_be_stale() -> None:
+    seen = parse_op(0, "etcd1", line(op="range", values=[["k1", "a", 3]], revision=4))
+    assert seen.as_history()["kvs"] == [{"key": "k1", "value": "a", "mod_revision": 3}]
+    assert parse_op(0, "etcd1", line(serializable=True, values=[])).as_history()["serializable"] is True
+    assert "serializable" not in parse_op(0, "etcd1", line(values=[])).as_history()
