@@ -71,8 +71,8 @@ def measure_lab(figures: Figures) -> float:
             figures,
             {
                 "second up": _pulumi_up,
-                "put": lambda: _lab("ctl", "etcd1", "--stack", STACK, "--", "put", "key", "value"),
-                "get": lambda: _lab("ctl", "etcd1", "--stack", STACK, "--", "get", "key"),
+                "put": lambda: _lab("ctl", "--stack", STACK, "etcd1", "put", "key", "value"),
+                "get": lambda: _lab("ctl", "--stack", STACK, "etcd1", "get", "key"),
                 "status": lambda: _lab("status", "--stack", STACK),
                 "off and on": lambda: (
                     _lab("fault", "inject", "power-off", "--target", "etcd3", "--stack", STACK)
