@@ -40,6 +40,7 @@ def pulumi_env(stack: str = DEFAULT_STACK, *, checkout: Path = CHECKOUT, tools: 
         "VIRTUAL_ENV": str(_python_environment()),
         "PULUMI_PYTHON_CMD": str(_python_environment() / "bin" / "python"),
         "PULUMI_SKIP_UPDATE_CHECK": "1",
+        "PYTHONDONTWRITEBYTECODE": "",  # the engine starts our code several times: compiled once is enough
         "PULUMI_ERROR_OUTPUT_STRING": "1",  # str() of an output is an error, not a warning in a file
         "PULUMI_STACK": stack,
         MARK: str(checkout),
