@@ -51,6 +51,7 @@ def run(stack: str, scenarios: str) -> int:
     paths = stack_paths(stack)
     started = time.monotonic()
     check(paths)
+    refuse_without_scenarios(scenarios)
     recorder = Recorder.begin()
     say(f"Report: {recorder.dir}")
     _build(recorder, stack, started)
@@ -58,15 +59,25 @@ def run(stack: str, scenarios: str) -> int:
     recorder = Recorder(recorder.dir, load(recorder.dir))
     _finish(recorder, stack, started)
     summary(recorder.report, recorder.dir, time.monotonic() - started)
+    if status == PYTEST_REFUSED:
+        raise UsageError("The scenarios did not start", next="The reason stands above.")
+    return exit_code(recorder.report.verdict) or int(status != 0)
+
+
+def refuse_without_scenarios(scenarios: str) -> None:
+    """UsageError, before anything is built, when pytest refuses the expression or finds nothing by it."""
+    from machine.errors import UsageError
+    from machine.paths import CHECKOUT
+    from machine.process import run
+
+    argv = [sys.executable, "-m", "pytest", "chaos/", "--collect-only", "--quiet", "-m", scenarios]
+    status = run(argv, seconds=60, check=False, cwd=CHECKOUT).status
     if status in PYTEST_NOTHING_RAN:
         raise UsageError(
             f"pytest {PYTEST_NOTHING_RAN[status]}",
             where=f"--scenarios {scenarios!r}",
             next="Name marks, such as seed or 'seed and not slow'; pytest chaos/ --collect-only lists the scenarios.",
         )
-    if status == PYTEST_REFUSED:
-        raise UsageError("The scenarios did not start", next="The reason stands above.")
-    return exit_code(recorder.report.verdict) or int(status != 0)
 
 
 def _build(recorder: Recorder, stack: str, started: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.manifest import load
+from infra.manifest import Manifest, load
 from infra.settings import LabSettings
 from machine.checks import Plan
 from machine.errors import NotBuiltError
@@ -12,9 +12,9 @@ from machine.paths import StackPaths
 def plan_of(settings: LabSettings, paths: StackPaths) -> Plan:
     """What the machine is to carry, from the stack's settings and its lab as built."""
     try:
-        lab_id: str | None = load(paths).lab_id
+        built: Manifest | None = load(paths)
     except NotBuiltError:
-        lab_id = None
+        built = None
     return Plan(
         paths=paths,
         nodes=settings.nodes,
@@ -25,5 +25,6 @@ def plan_of(settings: LabSettings, paths: StackPaths) -> Plan:
         etcd_version=settings.etcd_version,
         image=settings.image,
         image_sha256=settings.image_sha256,
-        lab_id=lab_id,
+        lab_id=built.lab_id if built else None,
+        built_memory_mib=built.nodes[0].memory_mib if built else None,
     )

@@ -54,6 +54,8 @@ class Plan:
     image_sha256: str | None
     lab_id: str | None
     """Of the lab as built; None when there is none."""
+    built_memory_mib: int | None = None
+    """Per node of the lab as built; machines of another size than `memory_mib` are replaced."""
 
     @property
     def netns(self) -> str | None:
@@ -162,13 +164,14 @@ def _kvm(plan: Plan) -> Result:
 
 def _memory(plan: Plan) -> Result:
     running = min(plan.nodes, capacity.running_machines(plan.netns, plan.lab_id))
-    to_start = plan.nodes - running
+    kept = running if plan.built_memory_mib in (None, plan.memory_mib) else 0
+    to_start = plan.nodes - kept
     tried = kvm.last()
     beside = OVERHEAD_MIB + (TCG_MIB if tried is not None and tried.accelerator == "tcg" else 0)
     need = to_start * (plan.memory_mib + beside) + OWN_MIB
-    have = capacity.available_memory_mib()
+    have = capacity.available_memory_mib() + (running - kept) * (plan.built_memory_mib or 0)
     text = f"{have} MiB available, {need} MiB needed for {to_start} nodes of {plan.memory_mib} MiB"
-    text += f" ({running} run already)" if running else ""
+    text += f" ({kept} run already)" if kept else ""
     return ok(text) if have >= need else fail(text)
 
 

@@ -49,6 +49,18 @@ def test_wrong_configuration_is_refused_before_anything_is_made(
     assert set(reports_dir().glob("*")) == runs
 
 
+@pytest.mark.parametrize("expression", ["nosuchmark", "seed and not seed", "seed and"])
+def test_scenarios_that_do_not_exist_are_refused_before_anything_is_made(
+    config: Path, capsys: pytest.CaptureFixture[str], expression: str
+) -> None:
+    config.write_text("config: {}\n")
+    runs = set(reports_dir().glob("*"))
+    assert main(["verify", "--stack", STACK, "--scenarios", expression]) == 2
+    assert f"--scenarios {expression!r}" in capsys.readouterr().err
+    assert not stack_paths(STACK).dir.exists()
+    assert set(reports_dir().glob("*")) == runs
+
+
 @pytest.mark.parametrize("name", ["", "Lab", "a/b", "..", "x" * 40])
 def test_an_illegal_stack_name_is_wrong_usage(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--stack", name]) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import capacity, checks, doctor, netns, orphans
+from machine import capacity, checks, doctor, kvm, netns, orphans
 from machine.checks import CHECKS, Check, Plan, Result
 from machine.errors import RequirementError, ToolError
 from machine.log import Say
@@ -57,6 +57,7 @@ def test_the_checks_that_were_promised_are_there() -> None:
 def test_nodes_that_do_not_fit_into_memory_stop_before_anything_is_made(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kvm, "last", lambda: kvm.Probe("kvm", "it works"))
     monkeypatch.setattr(capacity, "available_memory_mib", lambda: 4000)
     large = replace(plan, nodes=9, memory_mib=4096)
 
@@ -72,6 +73,26 @@ def test_machines_that_run_already_need_no_memory_again(plan: Plan, monkeypatch:
 
     monkeypatch.setattr(capacity, "running_machines", lambda _netns, _lab_id: 3)
     assert checks.look(by_id("memory"), plan).level == "ok"
+
+
+def test_emulated_machines_need_memory_for_their_translated_code(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm, "last", lambda: kvm.Probe("tcg", "no device"))
+    monkeypatch.setattr(capacity, "available_memory_mib", lambda: 4000)
+
+    assert checks.look(by_id("memory"), plan).level == "fail"
+
+
+def test_running_machines_of_another_size_are_replaced_and_must_fit_anew(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kvm, "last", lambda: kvm.Probe("kvm", "it works"))
+    monkeypatch.setattr(capacity, "available_memory_mib", lambda: 4000)
+    monkeypatch.setattr(capacity, "running_machines", lambda _netns, _lab_id: 3)
+    grown = replace(plan, lab_id="0badcafe", built_memory_mib=512)
+
+    assert checks.look(by_id("memory"), replace(grown, memory_mib=4096)).level == "fail"
+    assert checks.look(by_id("memory"), replace(grown, memory_mib=1024)).level == "ok"
+    assert checks.look(by_id("memory"), grown).level == "ok"
 
 
 def test_a_full_disk_is_told_with_its_place(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
