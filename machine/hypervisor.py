@@ -150,7 +150,8 @@ class Embedded:
         with contextlib.suppress(FileExistsError):
             (self.dir / "cache").symlink_to(shared)
         for part in _PRIVATE:
-            (self.dir / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Passable, since dnsmasq drops root before it reads its hosts; the lab's directory around it is private.
+            (self.dir / part).mkdir(parents=True, exist_ok=True, mode=0o711)
         (self.dir / "lib" / "dnsmasq").mkdir(exist_ok=True)  # libvirt expects its package to have made this one
         for name, text in _CONFIG.items():
             write_private(self.dir / "etc" / name, text)
