@@ -9,6 +9,7 @@ import time
 import pytest
 
 from chaos.play import Play, scenario
+from machine.errors import InconclusiveError
 from machine.paths import CHECKOUT
 
 ARTICLE_SECONDS = 2.4
@@ -50,3 +51,5 @@ def test_etcdctl_on_any_node_from_the_host(scenario: Play) -> None:
     with scenario.step("time of one call", f"under the article's {ARTICLE_SECONDS} s") as step:
         middle = statistics.median(times.values())
         step.observed(f"{middle:.2f} s, median of {len(times)}")
+        if middle >= ARTICLE_SECONDS:
+            raise InconclusiveError(f"One call took {middle:.2f} s: this machine is too slow to compare")
