@@ -19,8 +19,8 @@ from machine.paths import StackPaths
 from machine.process import Completed, exclusive
 from machine.ssh import Shell
 
-RENEW_EVERY = 8.0
-"""Seconds between two renewals of the leases of cuts; chaos.faults.network.RENEWED_LEASE is three of them and more."""
+RENEW_EVERY = 15.0
+"""Seconds between two renewals of the leases of faults; chaos.faults.base.RENEWED_LEASE is three of them and more."""
 
 
 @contextlib.contextmanager

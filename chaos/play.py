@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from chaos.faults.base import Fault, Param, Result
+from chaos.faults.base import Fault, Result
+from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.lab import Lab
 from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
@@ -100,9 +101,10 @@ class Play:
 
     def inject(self, name: str, *words: str, **params: Param) -> Fault:
         """Inject a fault and require its proof; it is healed at the end at the latest."""
-        fault = kind(name).declare(self.lab, words, params)
+        fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
         with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
             result = fault.inject(self.lab)
+            self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
             self._in_force.append((fault, self.recorder.fault_injected(result)))
             step.observed(self._told(result))
             result.require()
@@ -111,6 +113,7 @@ class Play:
     def heal(self, fault: Fault) -> Result:
         """Heal a fault and require the proof that it is gone."""
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
+            self.lab.keeper.release(fault.id)
             result = fault.heal(self.lab)
             for other, entry in self._in_force:
                 if other == fault:

@@ -34,9 +34,16 @@ def register(app: typer.Typer) -> None:
                 "--target", metavar="T", help="Node, leader, follower, minority, majority, all, or A,B (a group)."
             ),
         ] = None,
+        settings: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the fault.")
+        ] = None,
+        lease: Annotated[
+            int | None, typer.Option("--lease", metavar="SECONDS", help="How long it stays when nobody heals it.")
+        ] = None,
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Inject a fault and show the proof; ./lab heal lifts it. Exit 3 when it did not show."""
+        from chaos.faults.base import HAND_LEASE
         from chaos.faults.registry import kind
         from chaos.lab import Lab, alone
         from cli.lab import open_lab
@@ -45,12 +52,24 @@ def register(app: typer.Typer) -> None:
         wanted = kind(name)
         lab = open_lab(stack)
         with alone(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
-            result = wanted.declare(opened, tuple(target or ()), wanted.params_by_hand).inject(opened)
+            fault = wanted.declare(opened, tuple(target or ()), parameters(settings or []), lease=lease or HAND_LEASE)
+            result = fault.inject(opened)
         for text in lines(result):
             line(text)
         result.require()
 
     app.add_typer(fault, name="fault")
+
+
+def parameters(settings: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping; UsageError for a word that is none."""
+    from machine.errors import UsageError
+
+    split = [word.partition("=") for word in settings]
+    for name, equals, value in split:
+        if not (name and equals and value):
+            raise UsageError(f"{name + equals + value!r} is no setting", where="--set", next="Write --set KEY=VALUE.")
+    return {name: value for name, _, value in split}
 
 
 def lines(result: Result) -> list[str]:

@@ -155,9 +155,7 @@ def _deployment(document: dict[str, Any] | None) -> Deployment:
 def _resources(documents: Iterable[dict[str, Any]]) -> Iterator[Resource]:
     for document in documents:
         urn = str(document.get("urn", ""))
-        yield Resource(
-            type=str(document.get("type", "")), name=urn.rpartition("::")[2], id=str(document.get("id", ""))
-        )
+        yield Resource(type=str(document.get("type", "")), name=urn.rpartition("::")[2], id=str(document.get("id", "")))
 
 
 def _command_line(pid: int) -> str:

@@ -11,11 +11,12 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from chaos.faults import records
+from chaos.faults import parameters, records
+from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, resolve
 from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
@@ -23,8 +24,11 @@ from machine.waiting import Pending, wait_until
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
-Param = str | int | float | bool
-"""Value of a fault's parameter."""
+RENEWED_LEASE = 60
+"""Seconds a fault outlives an owner that renews it: three missed renewals of chaos.lab.RENEW_EVERY."""
+
+HAND_LEASE = 600
+"""Seconds that a fault made by hand (`./lab fault inject`) stays when nobody heals it."""
 
 Action = Literal["inject", "heal", "observe"]
 
@@ -75,6 +79,15 @@ class Result:
         """As plain data."""
         return {**asdict(self), "proved": self.proved}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `as_json` gave, after a way through JSON."""
+        fields: dict[str, Any] = {name: data[name] for name in ("id", "name", "action", "place")}
+        fields |= {name: int(data[name]) for name in ("started_ns", "applied_ns", "ended_ns")}
+        fields["groups"] = tuple(tuple(group) for group in data["groups"])
+        fields["proof"] = tuple(Proof(**{**item, "at_ns": int(item["at_ns"])}) for item in data["proof"])
+        return cls(**fields)
+
     def require(self) -> Self:
         """This, when proved; raises InconclusiveError otherwise: a fault that did not show proves nothing."""
         if not self.proved:
@@ -98,28 +111,64 @@ class Fault(ABC):
     name: ClassVar[str]
     family: ClassVar[str]
     summary: ClassVar[str]
-    params_allowed: ClassVar[frozenset[str]] = frozenset()
-    params_by_hand: ClassVar[Mapping[str, Param]] = {}
-    """Parameters when it is injected by a command that does not stay to look after it."""
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    occupies: ClassVar[str] = ""
+    """What it takes for itself on each of its nodes (`disk`, `clock`, …): no two faults may, at the same time."""
+    needs_power: ClassVar[bool] = True
+    """Whether its nodes must run for it to be made."""
+    promised: ClassVar[bool] = True
+    """Whether etcd promises to come through; what it does not promise stays out of random sequences."""
 
     groups: Groups
     words: tuple[str, ...] = ()
     """What the user asked for, before it was resolved."""
     params: Mapping[str, Param] = field(default_factory=dict)
+    """What the user gave; see `value` for the rest."""
+    lease: int = RENEWED_LEASE
+    """Seconds it stays when nobody renews it, where a kernel or a guest lifts it by itself."""
 
     @classmethod
-    def declare(cls, lab: Lab, words: tuple[str, ...], params: Mapping[str, Param] | None = None) -> Self:
-        """Resolve `words` on this lab now. Raises UsageError before anything is touched."""
-        unknown = sorted(set(params or {}) - cls.params_allowed)
-        if unknown:
-            raise UsageError(
-                f"The fault {cls.name} has no parameter {unknown[0]!r}",
-                next=f"It knows: {', '.join(sorted(cls.params_allowed)) or 'none'}.",
-            )
+    def declare(
+        cls,
+        lab: Lab,
+        words: tuple[str, ...],
+        params: Mapping[str, Param] | None = None,
+        *,
+        lease: int = RENEWED_LEASE,
+        others: Iterable[Fault] = (),
+    ) -> Self:
+        """Resolve `words` on this lab now, beside `others` in force. Raises UsageError before anything is touched."""
+        if lease < 1:
+            raise UsageError(f"lease is {lease!r}", where="--lease", next="Give whole seconds, 1 or more.")
+        given = parameters.check(cls.name, cls.parameters, params or {})
         groups = resolve(words, lab.manifest.node_names, lab.leader)
-        fault = cls(cls.normalise(groups, lab.manifest.node_names), words, dict(params or {}))
+        fault = cls(cls.normalise(groups, lab.manifest.node_names), words, given, lease)
+        fault.check_power(lab)
+        fault.check_beside(others)
         fault.check(lab)
         return fault
+
+    def value(self, name: str) -> Any:  # noqa: ANN401 - whole, number or word, as declared
+        """A parameter: what was given, else its default."""
+        return self.params.get(name, next(one.default for one in self.parameters if one.name == name))
+
+    def check_power(self, lab: Lab) -> None:
+        """Raise UsageError when a node that must run does not."""
+        off = sorted(set(self.nodes) - set(lab.running())) if self.needs_power else []
+        if off:
+            raise UsageError(
+                f"{self.name} needs a machine that runs: {', '.join(off)} does not", next="See ./lab heal."
+            )
+
+    def check_beside(self, others: Iterable[Fault]) -> None:
+        """Raise UsageError when another fault in force has what this one takes for itself, on a node of both."""
+        for other in others:
+            both = [node for node in self.nodes if node in other.nodes]
+            if other.id == self.id or (self.occupies and self.occupies == other.occupies and both):
+                raise UsageError(
+                    f"{other.name} is in force on {', '.join(both)}, and {self.name} cannot be there beside it",
+                    next="Heal that one first, or choose another node.",
+                )
 
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:  # noqa: ARG003 - subclasses need `nodes`
@@ -136,7 +185,7 @@ class Fault(ABC):
 
     @property
     def id(self) -> str:
-        """Name of this fault's record and rules: the same for the same fault on the same nodes."""
+        """Name of this fault's record, rules and units: the same for the same fault on the same nodes."""
         text = json.dumps([self.name, self.groups, dict(self.params)], sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -200,6 +249,9 @@ class Fault(ABC):
     @abstractmethod
     def lift(self, lab: Lab) -> None:
         """Undo it; safe to repeat, also when it was never made."""
+
+    def renew(self, lab: Lab) -> None:  # noqa: B027 - what only ./lab heal lifts needs no renewal
+        """Start the lease anew; raises LabError when the fault is gone."""
 
     @abstractmethod
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
 
-from chaos.faults.base import Fault, Param, Proof, describe
+from chaos.faults.base import Fault, Proof, describe
 from chaos.faults.bridge import Bridge, Pair
 from chaos.faults.targets import Groups
 from chaos.probes import ANSWER_SECONDS, SILENCE_SECONDS, Reach, tcp_matrix
@@ -17,12 +16,6 @@ from machine.process import run
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
-
-RENEWED_LEASE = 30
-"""Seconds a cut outlives its owner: three missed renewals of chaos.lab.RENEW_EVERY."""
-
-HAND_LEASE = 600
-"""Seconds that a cut made by hand (`./lab fault inject`) stays when nobody heals it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +28,7 @@ class Partition(Fault):
     name: ClassVar[str] = "partition"
     family: ClassVar[str] = "network"
     summary: ClassVar[str] = "cut groups of nodes off from each other (one group: from the rest)"
-    params_allowed: ClassVar[frozenset[str]] = frozenset({"lease"})
-    params_by_hand: ClassVar[Mapping[str, Param]] = {"lease": HAND_LEASE}
+    needs_power: ClassVar[bool] = False
 
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
@@ -54,9 +46,6 @@ class Partition(Fault):
                 where="--target",
                 next="Name each node in one group at most, and leave nodes on the other side.",
             )
-        lease = self.params.get("lease", RENEWED_LEASE)
-        if isinstance(lease, bool) or not isinstance(lease, int) or lease < 1:
-            raise UsageError(f"lease is {lease!r}", next="Give whole seconds, 1 or more.")
         if not run(["nft", "list", "tables"], netns=lab.manifest.hypervisor.netns, check=False).ok:
             raise RequirementError(
                 "nftables cannot be changed where the lab's bridge is",
@@ -76,24 +65,20 @@ class Partition(Fault):
         """Name of the chain and set of this cut."""
         return self.id.replace("-", "_")
 
-    @property
-    def _lease(self) -> int:
-        return int(self.params.get("lease", RENEWED_LEASE))
-
     def place(self, lab: Lab) -> str:
         """The bridge."""
         return f"bridge {lab.manifest.hypervisor.bridge}"
 
     def apply(self, lab: Lab) -> None:
-        """One nft transaction for all pairs; renewed while this process lives unless a lease was asked for."""
-        bridge, name, pairs, lease = Bridge.of(lab.manifest), self.cut_name, self.pairs, self._lease
-        bridge.cut(name, pairs, lease)
-        if "lease" not in self.params:
-            lab.keeper.hold(self.id, lambda: bridge.renew(name, pairs, lease))
+        """One nft transaction for all pairs."""
+        Bridge.of(lab.manifest).cut(self.cut_name, self.pairs, self.lease)
+
+    def renew(self, lab: Lab) -> None:
+        """Start the lease of every pair anew."""
+        Bridge.of(lab.manifest).renew(self.cut_name, self.pairs, self.lease)
 
     def lift(self, lab: Lab) -> None:
-        """Renew no more, and remove the rules."""
-        lab.keeper.release(self.id)
+        """Remove the rules."""
         Bridge.of(lab.manifest).mend(self.cut_name)
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:

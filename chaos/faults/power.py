@@ -31,6 +31,8 @@ class PowerOff(Fault):
     name: ClassVar[str] = "power-off"
     family: ClassVar[str] = "power"
     summary: ClassVar[str] = "cut the power of machines, hard; heal switches them on and waits for ssh"
+    occupies: ClassVar[str] = "power"
+    needs_power: ClassVar[bool] = False
 
     def place(self, lab: Lab) -> str:  # noqa: ARG002
         """The hypervisor."""

@@ -18,9 +18,10 @@ from machine.paths import StackPaths
 from machine.process import write_private
 
 if TYPE_CHECKING:
-    from chaos.faults.base import Fault, Param
+    from chaos.faults.base import Fault
+    from chaos.faults.parameters import Param
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Record:
     groups: tuple[tuple[str, ...], ...]
     words: tuple[str, ...]
     params: Mapping[str, Param]
+    lease: int
     place: str
     written_ns: int
     boot_id: str
@@ -51,6 +53,7 @@ class Record:
             fault.groups,
             fault.words,
             dict(fault.params),
+            fault.lease,
             place,
             time.monotonic_ns(),
             boot_id(),

@@ -21,4 +21,4 @@ def kind(name: str) -> type[Fault]:
 
 def from_record(record: Record) -> Fault:
     """The fault that a record speaks of, its nodes as they were resolved then."""
-    return kind(record.name)(record.groups, record.words, dict(record.params))
+    return kind(record.name)(record.groups, record.words, dict(record.params), record.lease)

@@ -1,0 +1,128 @@
+"""Faults that are made inside the guests: one ssh call each, and a timer there that undoes them.
+
+Before a fault is made, its undo script lies in the guest and a transient systemd timer is armed (OnActiveSec=, which
+counts CLOCK_MONOTONIC, so that no clock fault moves it). Nobody renews it: the guest mends itself. Timers, scripts and
+units carry our fixed prefix, which is what `./lab heal` looks for.
+"""
+
+from __future__ import annotations
+
+import shlex
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from chaos.faults.base import Fault
+from machine.errors import LabError
+from machine.process import Completed
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+DIRECTORY = "/run/etcd-lab/faults"
+"""In the guest: one directory per fault, with its undo script. Gone with a reboot, as what it undoes."""
+
+UNIT_PREFIX = "etcdlab-"
+"""Every transient unit of ours in a guest begins so."""
+
+CALL_SECONDS = 40.0
+"""Limit of one call into a guest: several forks of an emulated machine under load."""
+
+
+def each(
+    lab: Lab,
+    nodes: Iterable[str],
+    script: str | Callable[[str], str],
+    *,
+    seconds: float = CALL_SECONDS,
+    check: bool = True,
+) -> dict[str, Completed]:
+    """Run a shell script on several nodes at once; a callable gives each node its own.
+
+    With `check`, the first failure is raised after all have ended.
+    """
+    names = list(nodes)
+    if not names:
+        return {}
+
+    def one(node: str) -> Completed:
+        return lab.shell(node).run(script if isinstance(script, str) else script(node), seconds=seconds, check=check)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def timer(fault_id: str) -> str:
+    """Unit name, without its ending, of the timer and service that undo a fault."""
+    return f"{UNIT_PREFIX}undo-{fault_id}"
+
+
+def armed(fault_id: str, make: str, undo: str, lease: int) -> str:
+    """Script that lays down the undo script, arms the timer for `lease` seconds, and only then makes the fault."""
+    directory, unit = f"{DIRECTORY}/{fault_id}", timer(fault_id)
+    exact = "--timer-property=AccuracySec=500ms"
+    lines = (
+        "set -e",
+        f"mkdir -p {directory}",
+        f"printf %s {shlex.quote(_whole(undo, directory))} >{directory}/undo",
+        f"systemctl stop {unit}.timer 2>/dev/null || :",
+        f"systemd-run --quiet --collect --unit={unit} --on-active={lease}s {exact} /bin/sh {directory}/undo",
+        make,
+    )
+    return "\n".join(lines)
+
+
+def disarmed(fault_id: str, undo: str) -> str:
+    """Script that undoes a fault and removes timer and script; safe when there are none."""
+    directory, unit = f"{DIRECTORY}/{fault_id}", timer(fault_id)
+    return f"systemctl stop {unit}.timer 2>/dev/null || :\n{_whole(undo, directory)}"
+
+
+def renewed(fault_id: str) -> str:
+    """Script that starts the timer anew; fails when it is gone."""
+    return f"systemctl is-active --quiet {timer(fault_id)}.timer && systemctl restart {timer(fault_id)}.timer"
+
+
+def _whole(undo: str, directory: str) -> str:
+    return f"( {undo}\n)\nrm -rf {directory}\n"
+
+
+@dataclass(frozen=True)
+class GuestFault(Fault):
+    """A fault that shell scripts make and undo on each of its nodes. Both scripts must be safe to repeat."""
+
+    survives_reboot: ClassVar[bool] = False
+    """Whether what it makes is still there after the node's power was cut; then only a running node can be healed."""
+
+    @abstractmethod
+    def make(self, lab: Lab, node: str) -> str:
+        """Script that makes it on `node`."""
+
+    @abstractmethod
+    def undo(self, lab: Lab, node: str) -> str:
+        """Script that undoes it on `node`; succeeds when it was never made."""
+
+    def place(self, lab: Lab) -> str:  # noqa: ARG002
+        """Inside."""
+        return "guest"
+
+    def apply(self, lab: Lab) -> None:
+        """On all nodes at once."""
+        each(lab, self.nodes, lambda node: armed(self.id, self.make(lab, node), self.undo(lab, node), self.lease))
+
+    def lift(self, lab: Lab) -> None:
+        """On all nodes that run; where the power is off, what does not survive a reboot is gone already."""
+        running = set(lab.running())
+        off = [node for node in self.nodes if node not in running]
+        each(lab, [node for node in self.nodes if node in running], lambda n: disarmed(self.id, self.undo(lab, n)))
+        if off and self.survives_reboot:
+            raise LabError(
+                f"{self.name} cannot be healed on {', '.join(off)}, which has no power",
+                next="./lab heal switches it on first.",
+            )
+
+    def renew(self, lab: Lab) -> None:
+        """Start the timers anew."""
+        each(lab, self.nodes, renewed(self.id))
