@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from chaos.faults.lease import Keeper
+from chaos.inside import Inside
 from chaos.workload.client import Client, Endpoint, Writer
 from infra.access import shell_for
 from infra.cluster import Cluster
@@ -49,6 +50,8 @@ class Lab:
         self.paths = paths
         self.cluster = Cluster(manifest, paths)
         self.keeper = Keeper(RENEW_EVERY)
+        self.inside = Inside()
+        """Shells kept open in the guests, for probes."""
         self._shells: dict[str, Shell] = {}
         self._clients: dict[str, Client] = {}
         self._processes = 0
@@ -62,6 +65,7 @@ class Lab:
     def close(self) -> None:
         """End what this process keeps open; faults stay as they are (renewed cuts run out)."""
         self.keeper.close()
+        self.inside.close()
         for client in self._clients.values():
             client.close()
         self._clients.clear()
@@ -92,6 +96,7 @@ class Lab:
         """Drop the connections kept open to a node whose machine ends, shell and client; the next use opens others."""
         if client := self._clients.pop(node, None):
             client.close()
+        self.inside.forget(node)
         shell = self._shells.pop(node, None) or shell_for(self.manifest, self.paths, node)
         with contextlib.suppress(LabError):
             shell.close()

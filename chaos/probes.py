@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import enum
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
+from chaos.inside import ANSWER_SECONDS, Attempt
 from infra.manifest import METRICS_PORT
 from machine.errors import LabError
 from machine.netns import connect
 
+__all__ = ["ANSWER_SECONDS", "SILENCE_SECONDS", "Attempt", "Reach", "answers", "metrics", "received_from", "tcp_matrix"]
+
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
-SILENCE_SECONDS = 2.0
+SILENCE_SECONDS = 1.2
 """How long a connection attempt must go unanswered to count: longer than the first retransmission of a SYN (1 s)."""
-
-ANSWER_SECONDS = 8.0
-"""How long an answer is waited for where one must come: an emulated guest under load forks slowly."""
 
 FROM_HERE_SECONDS = 1.5
 """The same for a probe that this host makes itself."""
@@ -42,56 +41,52 @@ def tcp_matrix(lab: Lab, pairs: Iterable[tuple[str, str]], port: int, seconds: f
 
     Attempts that nobody has answered after `seconds` are silent; when all are answered it ends at once.
     """
-    wanted: dict[str, list[str]] = {}
-    for source, target in pairs:
-        wanted.setdefault(source, []).append(target)
+    attempts = tcp_attempts(lab, ((source, target, port) for source, target in pairs), seconds)
+    return {(source, target): meaning(attempt) for (source, target, _), attempt in attempts.items()}
+
+
+def tcp_attempts(
+    lab: Lab, probes: Iterable[tuple[str, str, int]], seconds: float
+) -> dict[tuple[str, str, int], Attempt]:
+    """The same for triples of source, target and port, with how each attempt went.
+
+    The ports of one source come one after the other, since its answers must be told apart.
+    """
+    wanted: dict[str, dict[int, list[str]]] = {}
+    for source, target, port in probes:
+        wanted.setdefault(source, {}).setdefault(port, []).append(target)
     if not wanted:
         return {}
+
+    def row(source: str) -> dict[tuple[str, str, int], Attempt]:
+        found: dict[tuple[str, str, int], Attempt] = {}
+        for port, targets in wanted[source].items():
+            addresses = {str(lab.manifest.node(target).address): target for target in targets}
+            attempts = _tried(lab, source, list(addresses), port, seconds)
+            found |= {(source, addresses[one], port): attempt for one, attempt in attempts.items()}
+        return found
+
     with ThreadPoolExecutor(len(wanted)) as pool:
-        rows = pool.map(lambda item: _row(lab, item[0], item[1], port, seconds), wanted.items())
-        return {(source, target): reach for row in rows for source, target, reach in row}
+        return {probe: attempt for row_found in pool.map(row, wanted) for probe, attempt in row_found.items()}
 
 
-def _row(lab: Lab, source: str, targets: Sequence[str], port: int, seconds: float) -> list[tuple[str, str, Reach]]:
-    addresses = {str(lab.manifest.node(target).address): target for target in targets}
-    try:
-        said = lab.shell(source).run(probe_script(list(addresses), port, seconds), seconds=seconds + 10, check=False)
-        found = read_probes(said.stdout, addresses)
-    except LabError:
-        found = {}
-    return [(source, target, found.get(target, Reach.UNKNOWN)) for target in targets]
+def _tried(lab: Lab, source: str, addresses: list[str], port: int, seconds: float) -> dict[str, Attempt]:
+    shell = lab.shell(source)
+    for _ in range(2):  # a shell that was lost meanwhile shows only when it is asked
+        try:
+            return lab.inside.session(shell).tcp(addresses, port, seconds)
+        except LabError:
+            lab.inside.forget(source)
+    return dict.fromkeys(addresses, Attempt(tried=False))
 
 
-def probe_script(addresses: Sequence[str], port: int, seconds: float) -> str:
-    """Shell script that tries all `addresses` at once, prints a line for each attempt that ends, then `end`.
-
-    All in one bash, without further programs: starting one takes long in an emulated guest.
-    """
-    # bash's own message on failure names address and reason
-    tries = f"for a in {' '.join(addresses)}; do (exec 3<>/dev/tcp/$a/{port} && echo open $a) 2>&1 & done"
-    # a pipe on which nothing ever comes: `read -t` from it is a pause
-    pause = "read -t 0.1 -u 9"
-    watch = f"for ((i = 0; i < {round(seconds * 10)}; i++)); do [[ -n $(jobs -rp) ]] || break; {pause}; done"
-    return (
-        f"LC_ALL=C exec bash -c {shlex.quote(f'exec 9<> <(:); {tries}; {watch}; echo end; kill $(jobs -rp) 2>&-; :')}"
-    )
-
-
-_OPEN = re.compile(r"^open (\S+)$", re.M)
-_CLOSED = re.compile(r"/dev/tcp/([^/]+)/\d+: (.+)$", re.M)
-
-
-def read_probes(text: str, addresses: Mapping[str, str]) -> dict[str, Reach]:
-    """What the script said, by node; {} when it did not get to its end."""
-    told, end, _ = text.partition("\nend\n") if not text.startswith("end\n") else ("", "end", "")
-    if not end:
-        return {}
-    found = dict.fromkeys(addresses.values(), Reach.SILENT)
-    found |= {
-        addresses[address]: classify_refusal(why) for address, why in _CLOSED.findall(told) if address in addresses
-    }
-    found |= {addresses[address]: Reach.ANSWERED for address in _OPEN.findall(told) if address in addresses}
-    return found
+def meaning(attempt: Attempt) -> Reach:
+    """What an attempt from inside a guest says about the way there and back."""
+    if attempt.opened:
+        return Reach.ANSWERED
+    if not attempt.tried:
+        return Reach.UNKNOWN
+    return Reach.SILENT if attempt.said is None else classify_refusal(attempt.said)
 
 
 def classify_refusal(message: str) -> Reach:

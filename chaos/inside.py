@@ -1,0 +1,253 @@
+"""A shell kept open inside each guest, which probes when it is told to.
+
+Starting a program takes long in an emulated guest, and an ssh session more so; so one bash per guest takes requests
+as lines and answers as lines. What it does itself costs one fork at most. How long an attempt has gone unanswered is
+measured here, by this host's monotonic clock, from the guest's word that it tries. Nothing stays in a guest whose
+session ends: bash ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Final
+
+from machine.errors import DeadlineError, LabError
+from machine.ssh import Shell
+
+ANSWER_SECONDS: Final = 8.0
+"""How long a guest may take to do what a line asks: an emulated one under load forks slowly."""
+
+SCRIPT: Final = r"""
+exec 2>/dev/null
+tried=()
+while read -r word tag port rest; do
+  case $word in
+  tcp) for a in $rest; do
+      { BASH_ARGV0=$tag; echo "$tag try $a"; s=$EPOCHREALTIME
+        { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null &
+      tried+=($!)
+    done ;;
+  udp) for a in $rest; do { echo probe >/dev/udp/$a/$port; } && echo "$tag sent $a"; done ;;
+  clock) read -r up _ </proc/uptime; echo "$tag clock $EPOCHREALTIME $up" ;;
+  drop) kill -9 "${tried[@]}"; wait; tried=(); echo "$tag dropped" ;;
+  esac
+done
+"""
+"""`tcp TAG PORT ADDRESS…`, `udp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`: each line of an answer begins with TAG.
+bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How a TCP connection attempt went: `said` is bash's word on failure, None when nobody answered."""
+
+    tried: bool
+    opened: bool = False
+    said: str | None = None
+    seconds: float | None = None
+    """From SYN to the answer, by the guest's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of a guest's clocks."""
+
+    offset: float
+    """CLOCK_REALTIME of the guest less this host's, in seconds."""
+    uncertainty: float
+    """Half the time the question took: the offset lies within it."""
+    uptime: float
+    at_ns: int
+    """CLOCK_MONOTONIC of this host, in the middle of the question."""
+
+
+class Session:
+    """The shell in one guest. Requests come one at a time; raises LabError when the guest is not reached."""
+
+    def __init__(self, argv: Sequence[str], name: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for us, who then close it
+        )
+        self._lines: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self._tags = itertools.count(1)
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, name=f"inside-{name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None and self._reader.is_alive()
+
+    def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
+        """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
+        with self._lock:
+            tag = self._say("tcp", port, *addresses)
+            begun = time.monotonic_ns()
+            tried: dict[str, int] = {}
+            done: dict[str, Attempt] = {}
+            while len(done) < len(addresses):
+                now = time.monotonic_ns()
+                ends = [tried.get(one, begun + int((ANSWER_SECONDS - seconds) * 1e9)) for one in addresses]
+                left = max(end for one, end in zip(addresses, ends, strict=True) if one not in done) / 1e9 + seconds
+                line = self._next(tag, left - now / 1e9)
+                if line is None:
+                    break
+                read_attempt(line[1], line[0], tried, done)
+            silent = len(done) < len(addresses)
+            if silent:
+                self._say("drop")
+            return {one: done.get(one, Attempt(tried=one in tried)) for one in addresses}
+
+    def udp(self, addresses: Sequence[str], port: int) -> set[str]:
+        """Send one datagram to each; those that were sent."""
+        with self._lock:
+            tag = self._say("udp", port, *addresses)
+            sent: set[str] = set()
+            ends = time.monotonic() + ANSWER_SECONDS
+            while len(sent) < len(addresses) and (line := self._next(tag, ends - time.monotonic())):
+                sent.add(line[1].split()[1])
+            return sent
+
+    def clock(self, times: int = 5) -> Reading:
+        """The guest's clocks; of `times` questions the one that took least."""
+        readings = []
+        with self._lock:
+            for _ in range(times):
+                before, here = time.monotonic_ns(), time.time_ns()
+                tag = self._say("clock")
+                line = self._next(tag, ANSWER_SECONDS)
+                if line is None:
+                    raise LabError(f"{self.name} did not tell its time within {ANSWER_SECONDS:g} s")
+                half = (line[0] - before) // 2
+                _, there, uptime = line[1].split()
+                offset = float(there) - (here + half) / 1e9
+                readings.append(Reading(offset, half / 1e9, float(uptime), before + half))
+        return min(readings, key=lambda one: one.uncertainty)
+
+    def close(self) -> None:
+        """End it."""
+        with contextlib.suppress(OSError):
+            self._stream(self._process.stdin).close()
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(1)
+        self._stream(self._process.stdout).close()
+
+    def _say(self, word: str, *rest: object) -> str:
+        tag = f"q{next(self._tags)}"
+        stream = self._stream(self._process.stdin)
+        try:
+            stream.write(" ".join(map(str, (word, tag, *rest))) + "\n")
+            stream.flush()
+        except (OSError, ValueError) as error:
+            raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
+        return tag
+
+    def _next(self, tag: str, seconds: float) -> tuple[int, str] | None:
+        """The next line of an answer, without its tag, and when it came; None after `seconds`."""
+        ends = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, ends - time.monotonic()))
+            except queue.Empty:
+                return None
+            if line is None:
+                self._lines.put(None)
+                raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.")
+            at, text = line
+            if match := re.match(rf"{tag}:? (.*)", text):
+                return at, match[1]
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError, OSError):  # closed meanwhile
+            for text in self._stream(self._process.stdout):
+                self._lines.put((time.monotonic_ns(), text.rstrip("\n")))
+        self._lines.put(None)
+
+    @staticmethod
+    def _stream(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None  # noqa: S101 - both are pipes
+        return stream
+
+
+_REFUSED = re.compile(r"(?:line \d+: )?/dev/tcp/([^/]+)/\d+: (.+)$")
+
+
+def read_attempt(text: str, at_ns: int, tried: dict[str, int], done: dict[str, Attempt]) -> None:
+    """Take in one line of an answer to `tcp`."""
+    word, _, rest = text.partition(" ")
+    if word == "try":
+        tried[rest] = at_ns
+    elif word == "open":
+        address, begun, ended = rest.split()
+        done[address] = Attempt(tried=True, opened=True, seconds=float(ended) - float(begun))
+    elif match := _REFUSED.match(text):
+        done[match[1]] = Attempt(tried=True, said=match[2])
+
+
+class Inside:
+    """The shells in all guests of a lab, opened when they are first needed."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def session(self, shell: Shell) -> Session:
+        """The open shell in a guest; raises LabError when it cannot be opened."""
+        with self._lock:
+            known = self._sessions.get(shell.name)
+        if known is not None and known.alive:
+            return known
+        if known is not None:
+            known.close()
+        opened = Session(shell.exec_argv(["env", "LC_ALL=C", "bash", "-c", SCRIPT], tty=False), shell.name)
+        with self._lock:
+            self._sessions[shell.name] = opened
+        return opened
+
+    def clocks(self, shells: Iterable[Shell]) -> Mapping[str, Reading | LabError]:
+        """The clocks of several guests at once, by node; a LabError where one does not tell."""
+        listed = list(shells)
+
+        def one(shell: Shell) -> Reading | LabError:
+            try:
+                return self.session(shell).clock()
+            except (LabError, DeadlineError) as error:
+                return error
+
+        if not listed:
+            return {}
+        with ThreadPoolExecutor(len(listed)) as pool:
+            return dict(zip([shell.name for shell in listed], pool.map(one, listed), strict=True))
+
+    def forget(self, node: str) -> None:
+        """Close the shell in a guest that ends."""
+        with self._lock:
+            session = self._sessions.pop(node, None)
+        if session is not None:
+            session.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for node in list(self._sessions):
+            self.forget(node)

@@ -1,0 +1,90 @@
+"""The shell that probes: the real script in a bash of this host, and answers that mean what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chaos import inside
+from chaos.inside import SCRIPT, Session
+from machine.errors import LabError
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    opened = Session(["env", "LC_ALL=C", "bash", "-c", SCRIPT], "here")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_an_open_port_and_a_refusing_one_are_both_told_at_once(session: Session, listener: int) -> None:
+    begun = time.monotonic()
+    found = session.tcp(["127.0.0.1", "127.0.0.2"], listener, 9)
+    assert found["127.0.0.1"].opened
+    assert found["127.0.0.1"].seconds is not None
+    assert found["127.0.0.1"].seconds < 1
+    assert found["127.0.0.2"].said == "Connection refused"
+    assert time.monotonic() - begun < 5
+
+
+def test_an_attempt_that_nobody_answers_is_over_after_its_time_and_the_shell_goes_on(session: Session) -> None:
+    """A listener whose backlog is full drops further SYNs, as a cut would."""
+    with socket.socket() as server, contextlib.ExitStack() as held:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        begun = time.monotonic()
+        found = session.tcp(["127.0.0.1", "127.0.0.2"], port, 0.5)
+        assert 0.5 <= time.monotonic() - begun < 3
+        assert found["127.0.0.1"].tried
+        assert not found["127.0.0.1"].opened
+        assert found["127.0.0.1"].said is None
+        assert found["127.0.0.2"].said == "Connection refused"
+    assert session.clock(1).uncertainty < 1
+
+
+def test_a_datagram_arrives_with_the_sender_s_word_that_it_was_sent(session: Session) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        assert session.udp(["127.0.0.1"], server.getsockname()[1]) == {"127.0.0.1"}
+        assert server.recv(100) == b"probe\n"
+
+
+def test_the_clock_of_this_host_is_right_within_its_uncertainty(session: Session) -> None:
+    reading = session.clock()
+    assert abs(reading.offset) <= reading.uncertainty + 1e-4
+    assert reading.uncertainty < 0.5
+    assert abs(reading.at_ns - time.monotonic_ns()) < 10e9
+
+
+def test_a_shell_that_ended_is_an_error_and_known_as_dead(session: Session) -> None:
+    session.close()
+    assert not session.alive
+    with pytest.raises(LabError, match="here"):
+        session.tcp(["127.0.0.1"], 1, 0.1)
+
+
+def test_a_program_that_never_answers_leaves_every_attempt_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "ANSWER_SECONDS", 0.4)
+    deaf = Session(["sleep", "20"], "deaf")
+    try:
+        assert not deaf.tcp(["127.0.0.1"], 1, 0.2)["127.0.0.1"].tried
+        with pytest.raises(LabError, match="deaf"):
+            deaf.clock(1)
+    finally:
+        deaf.close()
