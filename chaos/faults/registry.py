@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from chaos.faults.base import Fault
+from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow
 from chaos.faults.network import Partition
 from chaos.faults.power import PowerOff
 from chaos.faults.records import Record
 from machine.errors import UsageError
 
-KINDS: dict[str, type[Fault]] = {kind.name: kind for kind in (PowerOff, Partition)}
+KINDS: dict[str, type[Fault]] = {
+    kind.name: kind
+    for kind in (
+        PowerOff,
+        Partition,
+        DiskFull,
+        DiskSlow,
+        DiskError,
+        DiskReadOnly,
+    )
+}
 
 
 def kind(name: str) -> type[Fault]:
