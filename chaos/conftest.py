@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ from infra.manifest import load
 from machine.errors import LabError
 from machine.log import say
 from machine.paths import DEFAULT_STACK, stack_paths
+
+if TYPE_CHECKING:
+    from chaos.stacks import Verification
 
 STACK_VARIABLE = "ETCD_LAB_STACK"
 
@@ -85,12 +88,27 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
+    """The verification stack of the lab; at the end it says what the run found."""
+    # collecting, and scenarios that break nothing, do without the engine's SDK
+    from chaos.stacks import Verification  # noqa: PLC0415
+
+    stack = Verification(lab)
+    yield stack
+    verdicts = [one.verdict for one in recorder.report.scenarios]
+    counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+    stack.finish(recorder.report.judge(), counts, recorder.dir / "report.json")
+
+
 @pytest.fixture
-def scenario(request: pytest.FixtureRequest, lab: Lab, recorder: Recorder) -> Iterator[Play]:
+def scenario(
+    request: pytest.FixtureRequest, lab: Lab, recorder: Recorder, verification: Verification
+) -> Iterator[Play]:
     """One scenario: healthy before, recorded, healed and healthy after, whatever happens between."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
-    play = Play(lab, scenario_recorder)
+    play = Play(lab, scenario_recorder, verification)
     started = time.monotonic()
     failed = True
     try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -16,6 +16,9 @@ from chaos.faults.registry import kind
 from chaos.lab import Lab
 from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
 from machine.errors import InconclusiveError, LabError
+
+if TYPE_CHECKING:
+    from chaos.stacks import Verification
 
 Test = TypeVar("Test", bound=Callable[..., object])
 
@@ -49,8 +52,9 @@ def scenario(scenario_id: str, title: str, *marks: str) -> Callable[[Test], Test
 class Play:
     """One scenario under way on a lab."""
 
-    def __init__(self, lab: Lab, recorder: ScenarioRecorder) -> None:
+    def __init__(self, lab: Lab, recorder: ScenarioRecorder, stack: Verification) -> None:
         self.lab = lab
+        self.stack = stack
         self.recorder = recorder
         self._in_force: list[tuple[Fault, FaultEntry]] = []
 
@@ -103,7 +107,7 @@ class Play:
         """Inject a fault and require its proof; it is healed at the end at the latest."""
         fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
         with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
-            result = fault.inject(self.lab)
+            [result] = self.stack.set([*(other for other, _ in self._in_force), fault])
             self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
             self._in_force.append((fault, self.recorder.fault_injected(result)))
             step.observed(self._told(result))
@@ -114,7 +118,7 @@ class Play:
         """Heal a fault and require the proof that it is gone."""
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             self.lab.keeper.release(fault.id)
-            result = fault.heal(self.lab)
+            [result] = self.stack.set([other for other, _ in self._in_force if other != fault])
             for other, entry in self._in_force:
                 if other == fault:
                     self.recorder.fault_healed(entry, result)

@@ -13,7 +13,7 @@ from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
     from cli.engine import Engine
-    from cli.state import Deployment
+    from machine.engine_state import Deployment
     from machine.paths import StackPaths
 
 
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 def never_built(paths: StackPaths) -> bool:
     """Whether there are neither files nor state of the lab; told without the tool chain, which may not be there yet."""
-    from cli.state import stack_file
+    from machine.engine_state import stack_file
     from machine.environment import has_own_login
 
     if paths.dir.exists() or paths.faults.exists() or has_own_login(paths.checkout):
@@ -67,7 +67,7 @@ def _chaos_stacks(engine: Engine) -> list[Engine]:
     if engine.backend is None:
         return []
     from cli.engine import Engine
-    from cli.state import CHAOS_PROJECT, stacks
+    from machine.engine_state import CHAOS_PROJECT, stacks
     from machine.paths import StackPaths
 
     own = engine.paths.stack
@@ -121,7 +121,7 @@ def _clear(paths: StackPaths, uri: str | None, before: Deployment | None) -> Non
 
 def _identity_of(before: Deployment | None) -> Deployment | None:
     """What tells the lab's things in a shared libvirt; nothing else of it is in a state any more."""
-    from cli.state import Deployment
+    from machine.engine_state import Deployment
 
     return before and Deployment(tuple(one for one in before.resources if one.type.endswith(":Identity")))
 

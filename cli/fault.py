@@ -46,14 +46,23 @@ def register(app: typer.Typer) -> None:
         from chaos.faults.base import HAND_LEASE
         from chaos.faults.registry import kind
         from chaos.lab import Lab, alone
+        from chaos.stacks import Verification
         from cli.lab import open_lab
         from cli.terminal import line
 
         wanted = kind(name)
         lab = open_lab(stack)
         with alone(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
-            fault = wanted.declare(opened, tuple(target or ()), parameters(settings or []), lease=lease or HAND_LEASE)
-            result = fault.inject(opened)
+            declared = Verification(opened)
+            present = declared.standing().faults
+            fault = wanted.declare(
+                opened,
+                tuple(target or ()),
+                parameters(settings or []),
+                lease=HAND_LEASE if lease is None else lease,
+                others=present,
+            )
+            [result] = declared.set([*present, fault])
         for text in lines(result):
             line(text)
         result.require()

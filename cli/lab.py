@@ -9,9 +9,9 @@ from machine.log import say
 from machine.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:
-    from cli.state import Deployment
     from infra.cluster import Cluster
     from infra.manifest import Manifest
+    from machine.engine_state import Deployment
     from machine.hypervisor import Embedded
     from machine.ssh import Shell
 

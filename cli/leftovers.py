@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 from machine.log import Say, say
 
 if TYPE_CHECKING:
-    from cli.state import Deployment
+    from machine.engine_state import Deployment
     from machine.libvirt_api import Connection
     from machine.paths import StackPaths
 

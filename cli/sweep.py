@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cli.state import Deployment
+    from machine.engine_state import Deployment
     from machine.paths import StackPaths
 
 
@@ -85,7 +85,7 @@ def _of_stack(paths: StackPaths) -> Iterator[Found]:
 def _of_system(paths: StackPaths) -> Iterator[Found]:
     """The system's libvirt, where there is one that this user may use."""
     from cli.engine import Engine
-    from cli.state import PROJECT, stacks
+    from machine.engine_state import PROJECT, stacks
     from machine.errors import LabError
     from machine.paths import StackPaths
 

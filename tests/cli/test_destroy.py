@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.destroy import never_built
-from cli.state import stack_file
+from machine.engine_state import stack_file
 from machine.paths import StackPaths
 
 

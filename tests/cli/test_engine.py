@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli import engine as cli_engine
-from cli import state
 from cli.engine import Engine
+from machine import engine as machine_engine
+from machine import engine_state as state
 from machine import environment
 from machine.errors import LabError
 from machine.paths import StackPaths
@@ -40,6 +40,7 @@ elif words[:2] == ["stack", "import"]:
 elif words[0] in ("up", "destroy"):
     sys.exit(int(os.environ.get("STAND_IN_STATUS", "0")))
 """
+
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
@@ -124,11 +125,11 @@ def test_an_update_that_runs_is_let_be(engine: Engine) -> None:
 
 def test_processes_that_a_dead_update_left_are_ended(engine: Engine) -> None:
     write(engine)
-    mark = {cli_engine.MARK: engine.paths.hypervisor_id}
+    mark = {machine_engine.MARK: engine.paths.hypervisor_id}
     with subprocess.Popen(
         [sys.executable, "-c", "input()", "pulumi"], stdin=subprocess.PIPE, env={**os.environ, **mark}
     ) as left:
-        words = f"{cli_engine.MARK}={engine.paths.hypervisor_id}"
+        words = f"{machine_engine.MARK}={engine.paths.hypervisor_id}"
 
         def started() -> None:
             if state.leftover_processes(words) != [left.pid]:

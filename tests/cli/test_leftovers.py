@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from cli import leftovers
-from cli.state import Deployment, Resource
+from machine.engine_state import Deployment, Resource
 from machine.paths import StackPaths, stack_paths
 
 if TYPE_CHECKING:

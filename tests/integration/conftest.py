@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from chaos.lab import Lab
-from cli import state
 from infra.manifest import load
+from machine import engine_state as state
 from machine import netns
 from machine.hypervisor import Embedded
 from machine.paths import CHECKOUT, StackPaths, stack_paths

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import state
+from machine import engine_state as state
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
 

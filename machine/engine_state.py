@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from machine.errors import LabError
 
 PROJECT: Final = "etcd-lab"
 CHAOS_PROJECT: Final = "etcd-lab-chaos"
+
+_STACK: Final = "pulumi:pulumi:Stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Resource:
     type: str
     name: str
     id: str
+    outputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def label(self) -> str:
@@ -41,6 +44,8 @@ class Deployment:
 
     resources: tuple[Resource, ...] = ()
     pending: tuple[Resource, ...] = ()
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """The stack's own outputs; a secret one is the engine's ciphertext."""
 
     @property
     def built(self) -> tuple[Resource, ...]:
@@ -144,18 +149,35 @@ def leftover_processes(mark: str) -> list[int]:
     return found
 
 
+def emptied(exported: Mapping[str, Any], outputs: Mapping[str, object]) -> dict[str, Any]:
+    """What `pulumi stack export` gave, with nothing left but the stack itself, which gets `outputs`."""
+    deployment = dict(exported.get("deployment") or {})
+    own = [dict(r) for r in deployment.get("resources") or () if r.get("type") == _STACK]
+    for resource in own:
+        resource["outputs"] = dict(outputs)
+    deployment["resources"] = own
+    deployment.pop("pending_operations", None)
+    return {**exported, "deployment": deployment}
+
+
 def _deployment(document: dict[str, Any] | None) -> Deployment:
     found = document or {}
     return Deployment(
         resources=tuple(_resources(found.get("resources") or ())),
         pending=tuple(_resources(op.get("resource") or {} for op in found.get("pending_operations") or ())),
+        outputs=next((r.get("outputs") or {} for r in found.get("resources") or () if r.get("type") == _STACK), {}),
     )
 
 
 def _resources(documents: Iterable[dict[str, Any]]) -> Iterator[Resource]:
     for document in documents:
         urn = str(document.get("urn", ""))
-        yield Resource(type=str(document.get("type", "")), name=urn.rpartition("::")[2], id=str(document.get("id", "")))
+        yield Resource(
+            type=str(document.get("type", "")),
+            name=urn.rpartition("::")[2],
+            id=str(document.get("id", "")),
+            outputs=document.get("outputs") or {},
+        )
 
 
 def _command_line(pid: int) -> str:

@@ -1,0 +1,77 @@
+"""What a verification stack declares and says, out of the engine's state; needs neither engine nor SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from chaos.faults import records
+from chaos.faults.base import Fault, describe
+from chaos.faults.registry import from_record
+from machine.engine_state import Deployment
+
+TYPE: Final = "chaos:Fault"
+"""End of the type token of a fault's resource."""
+
+NOTHING: Final = "none: nothing is broken"
+"""Output `faults` while none is in force."""
+
+NOT_YET: Final = {"verdict": "no run yet", "counts": {}, "report": "", "ended": ""}
+"""Outputs about the last run while there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The faults that a stack declares, and its outputs."""
+
+    faults: tuple[Fault, ...] = ()
+    outputs: Mapping[str, object] = field(default_factory=dict)
+
+
+def standing(deployment: Deployment | None) -> Standing:
+    """What the state says; nothing when there is no stack."""
+    if deployment is None:
+        return Standing()
+    found = [one for one in deployment.resources if one.type.endswith(TYPE)]
+    return Standing(tuple(read_declared(str(one.outputs["fault"])) for one in found), deployment.outputs)
+
+
+def foreign(deployment: Deployment | None, lab_id: str) -> str:
+    """Id of the other lab that the stack speaks of; "" when it is this one, or nothing was declared yet."""
+    said = str(deployment.outputs.get("lab", "")) if deployment else ""
+    return said if said != lab_id else ""
+
+
+def outputs_with(present: Mapping[str, object], found: Mapping[str, object] | None) -> dict[str, object]:
+    """The outputs about the last run: what was `found`, else as they are, else that there was none."""
+    return {name: (found or {}).get(name, present.get(name, value)) for name, value in NOT_YET.items()}
+
+
+def emptied_outputs(present: Mapping[str, object]) -> dict[str, object]:
+    """Outputs of a stack with no fault any more."""
+    return {**present, "faults": NOTHING}
+
+
+def told(fault: Fault) -> str:
+    """A fault in plain words: `partition on etcd1 | etcd2,etcd3`, with what was set."""
+    given = ", ".join(f"{name} {value}" for name, value in sorted(fault.params.items()))
+    return f"{fault.name} on {describe(fault.groups)}" + (f" ({given})" if given else "")
+
+
+def declared(fault: Fault, lab_id: str) -> str:
+    """The fault as text that the engine keeps as it is: its record without what belongs to one process."""
+    record = asdict(records.Record.of(fault, lab_id, ""))
+    for name in ("written_ns", "boot_id", "pid"):
+        del record[name]
+    return json.dumps(record, sort_keys=True)
+
+
+def read_declared(said: str) -> Fault:
+    """The fault that `declared` wrote."""
+    data: dict[str, Any] = json.loads(said)
+    groups = tuple(tuple(group) for group in data.pop("groups"))
+    words = tuple(data.pop("words"))
+    return from_record(records.Record(**data, groups=groups, words=words, written_ns=0, boot_id="", pid=os.getpid()))

@@ -1,0 +1,195 @@
+"""The verification stack of a lab: the faults in force, declared, and what the last run found.
+
+Project `etcd-lab-chaos`, one stack per lab, of the same name. Its program declares a set of faults; an update injects
+what is missing and heals what is no longer declared. The stack's outputs say in plain words what is broken now and
+what was found last: `pulumi stack output -s organization/etcd-lab-chaos/lab`.
+
+An update costs about a second beside what the faults take, as all that is not needed is left out: no preview, no
+refresh, no language host (the program runs in this process), no reading back by further commands (decision 9).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pulumi
+from pulumi import automation
+from pulumi.automation._stack import StackInitMode
+from semver import VersionInfo
+
+from chaos import results
+from chaos.declared import NOTHING, Standing, foreign, outputs_with, standing
+from chaos.fault_resource import FaultResource
+from chaos.faults.base import Fault, Result
+from chaos.lab import Lab
+from infra.manifest import Manifest
+from machine.engine import Engine
+from machine.engine_state import CHAOS_PROJECT, PROJECT
+from machine.errors import LabError
+from machine.log import Say, say
+from machine.process import tail
+from machine.versions import PULUMI
+
+Program = Callable[[], None]
+
+
+class Verification:
+    """The verification stack of one lab. Callers hold chaos.lab.alone."""
+
+    def __init__(self, lab: Lab, say: Say = say) -> None:
+        self._lab = lab
+        self._say = say
+        self._engine = Engine(lab.paths, project=CHAOS_PROJECT, say=say)
+        self._stack: _Stack | None = None
+        self.last: tuple[Result, ...] = ()
+        """Results of the last update, also when it raised."""
+
+    def set(self, faults: Sequence[Fault]) -> list[Result]:
+        """Make `faults` the faults in force: inject what is missing, heal what is no longer among them, at once.
+
+        Gives a result for each fault injected or healed; one that did not show is among them, for the caller to judge.
+        Where a new fault takes what an old one has (`occupies`), the old one is healed first. Raises the first error of
+        a fault, after all others were done; what its injection left has a record, and is for `./lab heal`.
+        """
+        wanted = {fault.id: fault for fault in faults}
+        present = {fault.id: fault for fault in self.standing().faults}
+        leaving = [fault for name, fault in present.items() if name not in wanted]
+        coming = [fault for name, fault in wanted.items() if name not in present]
+        if any(_clash(old, new) for old in leaving for new in coming):
+            healed = self._update([present[name] for name in present if name in wanted])
+            return [*healed, *self._update(faults)]
+        return self._update([present.get(name, fault) for name, fault in wanted.items()])
+
+    def refresh(self) -> list[Result]:
+        """Observe every fault that is declared; results in the order of their ids."""
+        results.clear(self._lab.paths)
+        return self._run(lambda stack: stack.refresh(color="never", suppress_progress=True, run_program=False))
+
+    def destroy(self) -> list[Result]:
+        """Heal all; the stack stays, with what the last run found."""
+        return self.set(())
+
+    def standing(self) -> Standing:
+        """What the stack declares and says now, read from its state."""
+        return standing(self._engine.deployment())
+
+    def outputs(self) -> Mapping[str, object]:
+        """The stack's outputs, read from its state."""
+        return self.standing().outputs
+
+    def finish(self, verdict: str, counts: Mapping[str, int], report: Path) -> None:
+        """Write down what a run found."""
+        found = {"verdict": verdict, "counts": dict(counts), "report": str(report), "ended": _now()}
+        self._update(self.standing().faults, found)
+
+    # -- the engine -----------------------------------------------------------------------------------------
+
+    def _update(self, faults: Sequence[Fault], found: Mapping[str, object] | None = None) -> list[Result]:
+        results.clear(self._lab.paths)
+        self._discard_foreign()
+        kept = outputs_with(self.standing().outputs, found)
+        program = self._program(faults, kept)
+        return self._run(
+            lambda stack: stack.up(program=program, color="never", suppress_progress=True, continue_on_error=True)
+        )
+
+    def _program(self, faults: Sequence[Fault], kept: Mapping[str, object]) -> Program:
+        paths = self._lab.paths
+
+        def program() -> None:
+            built = pulumi.StackReference(f"organization/{PROJECT}/{paths.stack}").require_output("manifest")
+            lab_id = built.apply(lambda text: Manifest.model_validate_json(str(text)).lab_id)
+            told = [FaultResource(fault, lab_id, paths).told for fault in faults]
+            pulumi.export("lab", lab_id)
+            pulumi.export("faults", pulumi.Output.all(*told).apply(lambda texts: texts or NOTHING) if told else NOTHING)
+            for name, value in kept.items():
+                pulumi.export(name, value)
+
+        return program
+
+    def _run(self, act: Callable[[_Stack], object]) -> list[Result]:
+        """Let the engine act, and take what the providers told."""
+        failure: automation.CommandError | None = None
+        try:
+            act(self._opened())
+        except automation.CommandError as error:
+            failure = error
+        told = results.take(self._lab.paths)
+        self.last = told.results
+        for error in told.failed.values():
+            raise error
+        if failure is not None and all(result.proved for result in told.results):
+            raise LabError(
+                f"The engine failed: {tail(str(failure), 12)}",
+                where=self._engine.name,
+                next="./lab heal mends what is left and clears the stack.",
+            )
+        return list(told.results)
+
+    def _opened(self) -> _Stack:
+        if self._stack is None:
+            self._engine.recover()
+            environment = {**self._engine.environment, "PYTHONPATH": _python_path(self._lab.paths.checkout)}
+            self._stack = _Stack(self._engine, environment)
+        return self._stack
+
+    def _discard_foreign(self) -> None:
+        """Forget a stack that was declared on a lab that is gone."""
+        if other := foreign(self._engine.deployment(), self._lab.manifest.lab_id):
+            self._say(f"The verification stack spoke of the lab {other}, which is gone; discarding it.")
+            self._engine.recover()
+            self._engine.remove_stack(force=True)
+            self._stack = None
+
+
+class _Stack(automation.Stack):
+    """A stack whose updates read nothing back: each reading would be one more start of the CLI."""
+
+    def __init__(self, engine: Engine, environment: Mapping[str, str]) -> None:
+        workspace = _Workspace(
+            work_dir=str(engine.directory),
+            env_vars=environment,
+            project_settings=automation.ProjectSettings(name=engine.project, runtime="python"),
+            pulumi_command=_Command(),
+        )
+        if engine.deployment() is None:
+            workspace.create_stack(engine.name)
+        super().__init__(engine.name, workspace, StackInitMode.SELECT)
+
+    def outputs(self) -> automation.OutputMap:
+        """Nothing; see Verification.outputs."""
+        return {}
+
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:  # noqa: ARG002
+        """Nothing that anybody reads."""
+        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
+
+
+class _Workspace(automation.LocalWorkspace):
+    """A workspace that need not be asked which stack is meant: every command names it."""
+
+    def select_stack(self, stack_name: str) -> None:
+        """Nothing."""
+
+
+class _Command(automation.PulumiCommand):
+    """The CLI of our tool chain, whose version is pinned and need not be asked for."""
+
+    def __init__(self) -> None:
+        self.command = "pulumi"
+        self.version = VersionInfo.parse(PULUMI)
+
+
+def _python_path(checkout: Path) -> str:
+    return os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _clash(old: Fault, new: Fault) -> bool:
+    return bool(old.occupies) and old.occupies == new.occupies and bool(set(old.nodes) & set(new.nodes))
