@@ -96,7 +96,7 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
 
     stack = Verification(lab)
     yield stack
-    verdicts = [one.verdict for one in recorder.report.scenarios]
+    verdicts: list[str] = [one.verdict for one in recorder.report.scenarios]
     counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
     stack.finish(recorder.report.judge(), counts, recorder.dir / "report.json")
 

@@ -1,7 +1,8 @@
 """Mending: from any mess that faults left, to a healthy cluster, without the Pulumi engine.
 
-Looks in three places: undo records on disk, our fixed names on the hypervisor and in the guests, and the machines
-themselves. Works when the runner was killed at any moment, and when there is nothing to mend.
+Looks in four places: undo records on disk, our fixed names on the hypervisor and in the guests, the machines
+themselves, and the verification stack. Works when the runner was killed at any moment, and when there is nothing to
+mend.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from chaos.declared import emptied_outputs
 from chaos.faults import records
 from chaos.faults.bridge import Bridge
 from chaos.faults.power import BOOT_SECONDS, SSH_PORT
 from chaos.faults.registry import from_record
-from chaos.lab import Lab
+from chaos.lab import Lab, alone
 from chaos.probes import answers
 from infra.manifest import Manifest
 from machine import libvirt_api
+from machine.engine import Engine
+from machine.engine_state import CHAOS_PROJECT
 from machine.errors import LabError
 from machine.log import Heartbeat, Say
 from machine.log import say as say_aloud
@@ -51,18 +55,19 @@ def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Me
     Gives what was found and done; an empty list means that nothing was amiss. Raises DeadlineError when machines do
     not come back or the cluster does not get healthy.
     """
-    with Lab(manifest, paths) as lab:
+    with alone(paths, "mend it"), Lab(manifest, paths) as lab:
         return heal_lab(lab, say)
 
 
 def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
-    """`heal` on a lab that is open already."""
+    """`heal` on a lab that is open already, and whose only player the caller is (chaos.lab.alone)."""
     found: list[Mended] = []
 
     def note(mended: Mended) -> None:
         found.append(mended)
         say(f"  {mended}")
 
+    stack = _end_updates(lab, note)
     pending = _lift_records(lab, note)
     _clear_bridge(lab, note)
     woken = _start_machines(lab, note)
@@ -71,6 +76,7 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
     lab.cluster.wait_healthy(HEALTHY_SECONDS, on_wait=Heartbeat("waiting for a healthy cluster", say=say).beat)
     for record in pending:
         records.remove(lab.paths, record.id)
+    _empty_stack(stack, note)
     if woken or found:
         say("  All members are healthy.")
     return found
@@ -82,6 +88,27 @@ def leftovers(paths: StackPaths) -> list[str]:
     return [f"{record.name} on {', '.join(name for group in record.groups for name in group)}" for record in good] + [
         f"unreadable record {path.name}" for path in bad
     ]
+
+
+def _end_updates(lab: Lab, note: _Note) -> Engine | None:
+    """Kill updates of the verification stack whose owner died: they would go on injecting. None without a stack."""
+    try:
+        engine = Engine(lab.paths, project=CHAOS_PROJECT, say=lambda _line: None)
+        if engine.end_orphans():
+            note(Mended("an update of the verification stack without an owner", engine.name, "ended", ok=True))
+    except LabError as error:  # the faults are healed without the engine all the same
+        note(Mended("the verification stack", lab.paths.stack, f"could not be asked: {error}", ok=False))
+        return None
+    return engine
+
+
+def _empty_stack(engine: Engine | None, note: _Note) -> None:
+    if engine is None:
+        return
+    deployment = engine.deployment()
+    left = engine.empty(emptied_outputs(deployment.outputs)) if deployment else []
+    if left:
+        note(Mended(f"declared: {', '.join(left)}", engine.name, "declared no more", ok=True))
 
 
 def _lift_records(lab: Lab, note: _Note) -> list[records.Record]:

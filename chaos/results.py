@@ -76,6 +76,7 @@ def _write(paths: StackPaths, action: Action, fault_id: str, data: dict[str, Any
 def _error(said: dict[str, str]) -> LabError:
     """The error of that class where it is made like a LabError; else a LabError with the same words."""
     kind = getattr(errors, said["kind"], None)
-    known = isinstance(kind, type) and issubclass(kind, LabError) and "__init__" not in vars(kind)
-    error: LabError = (kind if known else LabError)(said["what"], where=said["where"], next=said["next"])
-    return error
+    plain = LabError
+    if isinstance(kind, type) and issubclass(kind, LabError) and "__init__" not in vars(kind):
+        plain = kind
+    return plain(said["what"], where=said["where"], next=said["next"])

@@ -119,8 +119,8 @@ class Verification:
             failure = error
         told = results.take(self._lab.paths)
         self.last = told.results
-        for error in told.failed.values():
-            raise error
+        for failed in told.failed.values():
+            raise failed
         if failure is not None and all(result.proved for result in told.results):
             raise LabError(
                 f"The engine failed: {tail(str(failure), 12)}",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cli import destroy, state
+from cli import destroy
 from cli.engine import Engine
+from machine import engine_state as state
 from machine import environment
 from machine.paths import CHECKOUT, StackPaths
 from machine.waiting import Pending, wait_until
