@@ -107,11 +107,28 @@ class Cluster:
         """Every member's own answer to "can you commit?" (`/health`), in the manifest's order."""
         return self._each(lambda node: self._health(node, seconds))
 
-    def members(self, seconds: float = STATUS_SECONDS) -> list[Member]:
-        """The member list as the first member that answers has it; raises ToolError when none does."""
-        answer = self._any("cluster/member/list", {}, seconds)
+    def members(self, seconds: float = STATUS_SECONDS, *, without: str = "") -> list[Member]:
+        """The member list as the first member that answers has it; raises ToolError when none does.
+
+        `without` a node: that one is not asked, and the others answer as the quorum has it (linearizable).
+        """
+        answer = self._any("cluster/member/list", {"linearizable": bool(without)}, seconds, without)
         listed = answer.get("members")
         return [_member(item) for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
+
+    def remove_member(self, member_id: int, *, without: str, seconds: float = HEALTH_SECONDS) -> None:
+        """Take a member out of the cluster, asked of any node but `without`; raises ToolError with etcd's word."""
+        self._any("cluster/member/remove", {"ID": str(member_id)}, seconds, without)
+
+    def add_learner(self, peer_url: str, *, without: str, seconds: float = HEALTH_SECONDS) -> Member:
+        """Add a member that does not vote yet; raises ToolError with etcd's word."""
+        body = {"peerURLs": [peer_url], "isLearner": True}
+        added = self._any("cluster/member/add", body, seconds, without).get("member")
+        return _member(added if isinstance(added, Mapping) else {})
+
+    def promote_member(self, member_id: int, *, without: str, seconds: float = HEALTH_SECONDS) -> None:
+        """Let a learner vote; raises ToolError with etcd's word, as long as it has not caught up."""
+        self._any("cluster/member/promote", {"ID": str(member_id)}, seconds, without)
 
     def alarms(self, seconds: float = HEALTH_SECONDS) -> list[Alarm]:
         """Alarms in force, [] when there are none; raises ToolError when no member answers."""
@@ -185,9 +202,9 @@ class Cluster:
         with ThreadPoolExecutor(max_workers=len(self.manifest.nodes)) as pool:
             return list(pool.map(call, self.manifest.nodes))
 
-    def _any(self, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
+    def _any(self, path: str, body: Mapping[str, object], seconds: float, without: str = "") -> Mapping[str, object]:
         seen = []
-        for node in self.manifest.nodes:
+        for node in (node for node in self.manifest.nodes if node.name != without):
             try:
                 return self._gateway.post(node, path, body, seconds)
             except CallError as error:

@@ -78,9 +78,9 @@ class DiskFault(GuestFault):
             seen = found if isinstance(found, str) else told(found)
             holds = not isinstance(found, str) and (not self.missing(found) if in_force else found.sound)
             proof.append(Proof(f"write probe and table of {node}", node, expected, seen, holds))
-        for node in self.nodes:
-            if node not in running and (in_force or self.survives_reboot):
-                proof.append(Proof(f"disk of {node}", "libvirt", self.expected, "no power", holds=False))
+        if in_force or self.survives_reboot:
+            off = [node for node in self.nodes if node not in running]
+            proof += [Proof(f"disk of {node}", "libvirt", "it runs", "no power", holds=False) for node in off]
         return proof
 
     @property

@@ -1,0 +1,270 @@
+"""Replacing a member whose data is not to be trusted: removed, wiped, added as a learner, promoted.
+
+Putting an older copy of its directory back would be a rollback, which Raft does not allow for (a member must never
+forget what it has acknowledged); so it comes back as another member, with another id and no data
+(etcd's docs, op-guide/runtime-configuration, "Replace a failed machine"; learners: learning/design-learner).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from chaos.faults import records, volume
+from infra.cluster import EndpointStatus, Member
+from infra.manifest import Manifest, Node
+from machine.errors import LabError, ToolError, UsageError
+from machine.log import Say
+from machine.waiting import Pending, wait_until
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+DAMAGING = frozenset({"bit-flip", "truncate", "rollback", "lost-writes"})
+"""Names of the faults after which a member's data is not to be trusted."""
+
+CONFIG = "/etc/etcd/etcd.yaml"
+JOIN_DIR = "/run/etcd-lab/member"
+JOIN_CONFIG = f"{JOIN_DIR}/etcd.yaml"
+DROP_IN = "/run/systemd/system/etcd.service.d/etcdlab-join.conf"
+"""Where the first start of the new member finds `initial-cluster-state: existing`. All of it is gone with a reboot,
+and may be: etcd reads initial-* only while it has no data (E server/etcdserver/bootstrap.go)."""
+
+CHANGE_SECONDS = 60.0
+"""For one change of membership: etcd refuses it until all have been connected for 5 s (E etcdserver/server.go)."""
+START_SECONDS = 120.0
+CATCH_UP_SECONDS = 180.0
+MEND_SECONDS = 150.0
+
+DAMAGE_SIGNS = re.compile(
+    r"crc mismatch|checksum (error|mismatch)|failed to (read|open) WAL|failed to recover v3 backend|"
+    r"tocommit\(\d+\) is out of range|no available snapshot|invalid database|"
+    r"unexpected fault address|freepages|page \d+ already freed|invalid page type|assertion failed|"
+    r"snapshot .{0,80}doesn't exist|has already been bootstrapped|"
+    r"permanently removed from the cluster|data inconsistency with peers|"
+    r"data.{0,20}corrupt|corrupt.{0,20}data|unexpected EOF",
+    re.IGNORECASE,
+)
+"""What a member says that cannot run on what it has, or that the cluster has removed."""
+
+_HOW_IT_IS = (
+    "s=$(systemctl show -P ActiveState etcd.service); echo $s; "
+    "[ $s = active ] || journalctl --no-pager -o cat -u etcd.service -n 60"
+)
+
+
+def needs_replacing(lab: Lab) -> list[str]:
+    """Nodes whose member has to be replaced for the cluster to be whole, in the manifest's order.
+
+    Those that a record says are damaged, that the member list lacks or has as learners only, and those whose etcd
+    does not run and says that its data is the reason. Without a quorum only records and logs speak.
+    """
+    found = {name for record in records.load_all(lab.paths)[0] if record.name in DAMAGING
+             for group in record.groups for name in group}  # fmt: skip
+    with contextlib.suppress(ToolError):
+        members = lab.cluster.members(seconds=5)
+        for node in lab.manifest.nodes:
+            entry = entry_of(members, node)
+            if entry is None or entry.learner:
+                found.add(node.name)
+    for name in lab.running():
+        with contextlib.suppress(LabError):
+            state, _, log = lab.shell(name).run(_HOW_IT_IS, seconds=20, check=False).stdout.partition("\n")
+            if state.strip() != "active" and DAMAGE_SIGNS.search(log):
+                found.add(name)
+    return [name for name in lab.manifest.node_names if name in found]
+
+
+def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
+    """Make the member on `node` a new one with the cluster's data; gives it, healthy and voting.
+
+    Goes on from any half state that an earlier call left. Raises UsageError where no other members are left to carry
+    the cluster, LabError when they do not, DeadlineError when etcd does not follow in time.
+    """
+    tell = say or (lambda _text: None)
+    _check(lab, node)
+    entry = entry_of(lab.cluster.members(without=node), lab.manifest.node(node))
+    status = _status(lab, node)
+    if not (entry and entry.learner and status.ok and status.member_id == entry.id):
+        if status.leader:
+            with contextlib.suppress(LabError):
+                lab.cluster.move_leader(next(name for name in lab.manifest.node_names if name != node))
+        tell(f"{node}: etcd is stopped, its data wiped")
+        lab.shell(node).run(WIPE, seconds=MEND_SECONDS)
+        if entry and (entry.name or not entry.learner):
+            _remove(lab, node, entry.id)
+            tell(f"{node}: member {entry.id:x} removed")
+        entry = _join(lab, node)
+        tell(f"{node}: learner {entry.id:x} added and started")
+    _wait_started(lab, node, entry.id)
+    _promote(lab, node, entry.id)
+    lab.shell(node).run(FORGET, seconds=60)
+    lab.cluster.wait_healthy(CATCH_UP_SECONDS)
+    tell(f"{node}: member {entry.id:x} votes, all are healthy")
+    return entry
+
+
+def _remove(lab: Lab, node: str, member_id: int) -> None:
+    _change(
+        lab,
+        node,
+        f"Removing the member of {node}",
+        done=lambda found: found is None or found.id != member_id,
+        ask=lambda: lab.cluster.remove_member(member_id, without=node),
+        seconds=CHANGE_SECONDS,
+    )
+
+
+def _join(lab: Lab, node: str) -> Member:
+    """Add the node as a learner, unless it is one that never started, and start it with no data."""
+    deployed = lab.shell(node).run(f"cat {CONFIG}", seconds=20).stdout
+    url = advertised(deployed)
+    _change(
+        lab,
+        node,
+        f"Adding {node} as a learner",
+        done=lambda found: found is not None,
+        ask=lambda: lab.cluster.add_learner(url, without=node),
+        seconds=CHANGE_SECONDS,
+    )
+    members = lab.cluster.members(without=node)
+    entry = entry_of(members, lab.manifest.node(node))
+    if entry is None:
+        raise LabError(f"{node} was added and is not in the member list", next="./lab heal goes on.")
+    config = joining(deployed, initial_cluster(lab.manifest, members))
+    lab.shell(node).run(JOIN, seconds=MEND_SECONDS, stdin=config)
+    return entry
+
+
+def _promote(lab: Lab, node: str, member_id: int) -> None:
+    _change(
+        lab,
+        node,
+        f"Promoting {node}",
+        done=lambda found: found is not None and not found.learner,
+        ask=lambda: lab.cluster.promote_member(member_id, without=node),
+        seconds=CATCH_UP_SECONDS,
+    )
+
+
+def _check(lab: Lab, node: str) -> None:
+    others = [name for name in lab.manifest.node_names if name != node]
+    lab.manifest.node(node)
+    if not others:
+        raise UsageError(
+            f"{node} is the only member: without it there is nothing to replace it from",
+            next="Build a lab of three nodes for this, or build this one anew.",
+        )
+    needed = len(others) // 2 + 1
+
+    def carried() -> None:
+        healthy = [one.node for one in lab.cluster.health() if one.healthy and one.node != node]
+        if len(healthy) < needed:
+            raise Pending(f"healthy besides {node}: {', '.join(healthy) or 'none'}; needed are {needed}")
+
+    wait_until(
+        carried,
+        f"Replacing {node} needs a quorum of the others",
+        seconds=CHANGE_SECONDS,
+        next="Heal the others first: removing a member now would take the quorum away.",
+    )
+
+
+def _status(lab: Lab, node: str) -> EndpointStatus:
+    return next(status for status in lab.cluster.status() if status.node == node)
+
+
+def _change(
+    lab: Lab, node: str, what: str, *, done: Callable[[Member | None], bool], ask: Callable[[], object], seconds: float
+) -> None:
+    """Ask for a change of membership until the member list shows it; etcd may refuse for a while."""
+
+    def attempt() -> None:
+        refusal = ""
+        try:
+            if done(entry_of(lab.cluster.members(without=node), lab.manifest.node(node))):
+                return
+            ask()
+        except ToolError as error:
+            refusal = error.tail or str(error)
+        raise Pending(refusal or "asked")
+
+    wait_until(attempt, what, seconds=seconds, every=0.5, next="./lab heal goes on where this ended.")
+
+
+def _wait_started(lab: Lab, node: str, member_id: int) -> None:
+    def started() -> None:
+        status = _status(lab, node)
+        if not status.ok:
+            raise Pending(status.error)
+        if status.member_id != member_id:
+            raise Pending(f"it is still {status.member_id:x}")
+
+    wait_until(started, f"The new member on {node}", seconds=START_SECONDS, next=f"See ./lab logs {node}.")
+
+
+def entry_of(members: Sequence[Member], node: Node) -> Member | None:
+    """The entry of a node in the member list: by name, or by its peer URL as long as it has not started."""
+    hosts = {str(node.address), node.name}
+    for member in members:
+        if member.name == node.name or {_host(url) for url in member.peer_urls} & hosts:
+            return member
+    return None
+
+
+def initial_cluster(manifest: Manifest, members: Sequence[Member]) -> str:
+    """etcd's `initial-cluster` of a member list: exactly its entries, those that never started by their node."""
+    known = {entry.id: node.name for node in manifest.nodes if (entry := entry_of(members, node))}
+    return ",".join(f"{member.name or known.get(member.id, f'{member.id:x}')}={url}"
+                    for member in members for url in member.peer_urls)  # fmt: skip
+
+
+def advertised(config: str) -> str:
+    """The peer URL in a deployed configuration; raises LabError when there is none."""
+    found = re.search(r'^initial-advertise-peer-urls: "([^",]+)', config, re.M)
+    if found is None:
+        raise LabError("The node's configuration names no peer URL", where=CONFIG, next="./lab up writes it anew.")
+    return found.group(1)
+
+
+def joining(config: str, cluster: str) -> str:
+    """A deployed configuration for a member that joins `cluster` (as `initial-cluster` has it)."""
+    config = re.sub(r"^initial-cluster: .*$", lambda _: f'initial-cluster: "{cluster}"', config, flags=re.M)
+    return re.sub(r"^initial-cluster-state: .*$", 'initial-cluster-state: "existing"', config, flags=re.M)
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].rpartition(":")[0]
+
+
+WIPE = "\n".join(
+    (
+        volume.LINEAR,
+        volume.KILL_ETCD,
+        # a file system that was damaged is mounted anew, a sound one stays
+        f"if ! touch {volume.PROBE} 2>/dev/null; then {volume.UNMOUNT}\nfi",
+        volume.MOUNT,
+        volume.TIDY,
+        f"mountpoint -q {volume.DATA_DIR} || {{ echo no data volume is mounted >&2; exit 1; }}",
+        f"find {volume.DATA_DIR} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
+        f"sync -f {volume.DATA_DIR}",
+    )
+)
+"""Script: a data volume that works, with nothing on it, and etcd stopped."""
+
+_UNIT = f"[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd --config-file={JOIN_CONFIG}\n"
+
+JOIN = f"""set -e
+mkdir -p {JOIN_DIR} {DROP_IN.rpartition("/")[0]}
+cat >{JOIN_CONFIG}
+printf %s {shlex.quote(_UNIT)} >{DROP_IN}
+systemctl daemon-reload
+systemctl reset-failed etcd.service
+systemctl start --no-block etcd.service"""
+"""Script: start etcd with the configuration that comes by standard input; the deployed one stays as it is."""
+
+FORGET = f"[ ! -e {DROP_IN} ] || {{ rm -rf {DROP_IN} {JOIN_DIR} && systemctl daemon-reload; }}"
+"""Script: the next start is by the deployed configuration again; the process that runs stays."""
