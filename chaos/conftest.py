@@ -162,7 +162,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if recorder is None:
         return
     verdict = recorder.report.judge()
-    say(f"\nVerdict: {verdict}. Report: {recorder.dir / 'report.json'}")
+    page = recorder.finish()
+    say(f"\nVerdict: {verdict}. Report: {page or recorder.dir / 'report.json'}")
     played = session.testscollected and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if played and verdict == "inconclusive":
         session.exitstatus = EXIT_CODES[verdict]
+    recorder.close()

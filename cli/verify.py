@@ -14,7 +14,7 @@ from cli.options import DEFAULT_STACK, StackOption
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chaos.report import Recorder, Report, ScenarioRecorder
+    from chaos.report import Recorder, ScenarioRecorder
     from cli.lab import OpenLab
 
 DEFAULT_SCENARIOS = "seed"
@@ -58,7 +58,7 @@ def run(stack: str, scenarios: str) -> int:
     status = play(recorder.dir, stack, scenarios)
     recorder = Recorder(recorder.dir, load(recorder.dir))
     _finish(recorder, stack, started)
-    summary(recorder.report, recorder.dir, time.monotonic() - started)
+    summary(recorder, time.monotonic() - started)
     if status == PYTEST_REFUSED:
         raise UsageError("The scenarios did not start", next="The reason stands above.")
     return exit_code(recorder.report.verdict) or int(status != 0)
@@ -176,18 +176,15 @@ def _finish(recorder: Recorder, stack: str, started: float) -> None:
     first.finish(time.monotonic() - started)
 
 
-def summary(report: Report, directory: Path, seconds: float) -> None:
-    """Print one line per scenario, the verdict, and where the report is."""
-    from cli.terminal import line, table
+def summary(recorder: Recorder, seconds: float) -> None:
+    """Print the verdict and its reasons in under 40 lines, and where the report is."""
+    from chaos.report.runs import open_run
+    from chaos.report.summary import lines
+    from cli.terminal import line
 
-    ordered = sorted(report.scenarios, key=lambda one: (len(one.id), one.id))
-    table(
-        ["ID", "SCENARIO", "VERDICT", "SECONDS"],
-        [[one.id, one.title, one.verdict, f"{one.seconds:.1f}"] for one in ordered],
-    )
-    for one in ordered:
-        for step in one.steps:
-            if step.verdict in {"fail", "inconclusive"}:
-                line(f"{one.id} {step.title}: expected {step.expected}; observed {step.observed}")
-    line(f"verdict: {report.verdict} after {seconds:.0f} s")
-    line(f"report: {directory / 'report.json'}")
+    page = recorder.finish()
+    for text in lines(open_run(recorder.dir), seconds):
+        line(text)
+    line(f"report: {recorder.dir / 'report.json'}")
+    if page is not None:
+        line(f"page: {page}")

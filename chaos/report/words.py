@@ -1,0 +1,165 @@
+"""The verdict and the figures in words: the same for the page and for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from chaos.report.model import Report, Scenario, Step, Verdict
+from chaos.report.runs import Run
+
+ENDED: Final = "The run was ended before its end"
+
+ROUTINE: Final = frozenset({"steady state before", "healed and healthy after"})
+"""Steps that every scenario has."""
+
+SHOWN_VALUES: Final = 6
+"""Of a list of figures, how many are written out."""
+
+
+def verdict_of(run: Run) -> Verdict:
+    """The run's verdict; what was not played is not a pass, so a run that did not finish is inconclusive at best."""
+    judged = run.report.judge()
+    return judged if run.state == "finished" or judged == "fail" else "inconclusive"
+
+
+def headline(run: Run) -> str:
+    """The verdict in a sentence."""
+    said = _judgement(run.report)
+    if run.state == "ended":
+        return f"{ENDED}. Until then: {said[0].lower()}{said[1:]}"
+    if run.state == "running":
+        return f"The run still goes on. So far: {said[0].lower()}{said[1:]}"
+    return said
+
+
+def _judgement(report: Report) -> str:
+    failed, doubtful, passed, skipped = (
+        ids(report, verdict) for verdict in ("fail", "inconclusive", "pass", "skipped")
+    )
+    played = len(report.scenarios) - len(skipped)
+    if not report.scenarios:
+        return "No scenario was played."
+    tail = f" {_count(len(skipped), 'scenario')} did not apply to this lab." if skipped else ""
+    if failed:
+        also = f" Inconclusive: {', '.join(doubtful)}." if doubtful else ""
+        return f"{len(failed)} of {_count(played, 'scenario')} failed: {', '.join(failed)}.{also}{tail}"
+    if doubtful:
+        verb = "is" if len(doubtful) == 1 else "are"
+        return f"{len(doubtful)} of {_count(played, 'scenario')} {verb} inconclusive: {', '.join(doubtful)}.{tail}"
+    if not passed:
+        return f"Nothing was tried.{tail}"
+    all_ = "all " if played > 1 else ""
+    return f"The cluster did what was expected of it: {all_}{_count(played, 'scenario')} passed.{tail}"
+
+
+def ids(report: Report, verdict: str) -> list[str]:
+    """Ids of the scenarios with a verdict, in reading order."""
+    return [scenario.id for scenario in ordered(report.scenarios) if scenario.verdict == verdict]
+
+
+def ordered(scenarios: Iterable[Scenario]) -> list[Scenario]:
+    """By family, then number: S2 before S10; the article's own family first."""
+    return sorted(scenarios, key=lambda one: order_key(one.id))
+
+
+def order_key(scenario_id: str) -> tuple[bool, str, int, str]:
+    """Sort key of an id such as S10 or N2b."""
+    found = re.fullmatch(r"([A-Za-z_-]*)(\d*)(.*)", scenario_id, re.S)
+    family, number, rest = found.groups() if found else (scenario_id, "", "")
+    return family != "S", family, int(number or 0), rest
+
+
+def id_ranges(names: Sequence[str]) -> str:
+    """Ids in short, neighbours drawn together.
+
+    >>> id_ranges(["S1", "S2", "S3", "P1", "P3"])
+    'S1–S3, P1, P3'
+    """
+    groups: list[list[str]] = []
+    for name in names:
+        last = order_key(groups[-1][-1]) if groups else None
+        here = order_key(name)
+        if last and not here[3] and not last[3] and here[:2] == last[:2] and here[2] == last[2] + 1:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return ", ".join(group[0] if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups)
+
+
+def own_steps(scenario: Scenario) -> list[Step]:
+    """The steps that make the scenario what it is; where there are none, all."""
+    own = [
+        step
+        for step in scenario.steps
+        if step.title not in ROUTINE and not step.title.startswith(("leader on ", "inject ", "heal "))
+    ]
+    return own or scenario.steps
+
+
+def reasons(scenario: Scenario) -> list[str]:
+    """Why a scenario did not pass, one sentence each."""
+    found = [
+        f"{step.title}: expected {step.expected}; saw {step.observed or 'no end of it'}"
+        for step in scenario.steps
+        if step.verdict in {"fail", "inconclusive"}
+    ]
+    found += [
+        f"the fault {fault.name} on {fault.target} was not proved, so what followed says nothing about it"
+        for fault in scenario.faults
+        if not fault.proved_ns
+    ]
+    if not scenario.steps:
+        found.append("it has no steps: it ended as it began")
+    if not found and scenario.verdict in {"fail", "inconclusive"}:
+        found.append("its test ended with an error outside the steps (see junit.xml)")
+    return found
+
+
+def figures(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Figures by dotted name, nested ones too; lists stay lists.
+
+    >>> figures({"a": {"b": 1}, "c": [1, 2]})
+    {'a.b': 1, 'c': [1, 2]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping):
+            found |= figures(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def tell(value: object) -> str:
+    """A figure as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {tell(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        if not value:
+            return "none"
+        shown = "; ".join(tell(one) for one in value[:SHOWN_VALUES])
+        return shown if len(value) <= SHOWN_VALUES else f"{shown}; … {len(value)} in all"
+    return "not known" if value is None else str(value)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def settings(report: Report) -> str:
+    """What a run was played with, in short."""
+    lab = report.lab
+    if lab is None:
+        return "no lab"
+    extra = "".join(f", {key}={value}" for key, value in sorted(lab.etcd_extra.items()))
+    return (
+        f"{len(lab.nodes)} members, H {lab.timeouts.heartbeat_ms} ms, T {lab.timeouts.election_ms} ms, "
+        f"peers by {lab.peers}, {lab.hypervisor.accelerator}{extra}"
+    )
