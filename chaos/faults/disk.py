@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from chaos.faults import volume
+from chaos.faults import damage, volume
 from chaos.faults.base import Proof
 from chaos.faults.guest import GuestFault, disarmed, each
 from chaos.faults.parameters import Parameter
@@ -205,6 +205,51 @@ class DiskReadOnly(DiskFault):
     def missing(self, found: Volume) -> str:  # noqa: D102
         # /proc/mounts need not say so: kernels since "ext4: don't set SB_RDONLY after filesystem errors" keep the flag
         return "" if found.file == READ_ONLY else f"a new file: {found.file or 'written'}"
+
+
+@dataclass(frozen=True)
+class LostWrites(DiskFault):
+    """From now on the disk says it has written, and has not (dm-flakey, drop_writes).
+
+    What the member acknowledges is in its memory alone: cutting its power, or healing, loses it. A member that forgets
+    what it has acknowledged is outside Raft's fault model, so healing replaces it.
+    """
+
+    name: ClassVar[str] = "lost-writes"
+    summary: ClassVar[str] = "lose every write to the data volume from now on, and say it went well"
+    survives_reboot: ClassVar[bool] = True
+    promised: ClassVar[bool] = False
+
+    def check(self, lab: Lab) -> None:
+        """Refuse also where nobody would be left to replace the members from."""
+        damage.check_minority(self, lab)
+        super().check(lab)
+
+    def make(self, lab: Lab, node: str) -> str:  # noqa: ARG002
+        """Exchange the table."""
+        return volume.load(volume.DROP_WRITES, "dm_flakey")
+
+    def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
+        """Unmount first, so that nothing in memory reaches the disk any more, as when the power goes."""
+        return "\n".join(
+            (volume.KILL_ETCD, volume.UNMOUNT, volume.LINEAR, volume.MOUNT, volume.TIDY, volume.START_ETCD)
+        )
+
+    def lift(self, lab: Lab) -> None:
+        """Make the disk true again, and the members new ones."""
+        super().lift(lab)
+        damage.replace_all(self, lab)
+
+    @property
+    def expected(self) -> str:  # noqa: D102
+        return "a block: written without an error, and not kept; table flakey drop_writes"
+
+    def missing(self, found: Volume) -> str:  # noqa: D102
+        if "drop_writes" not in found.table:
+            return f"the table is {found.table}"
+        if found.device:
+            return f"a block: {found.device}"
+        return "a block was kept" if found.kept else ""
 
 
 def look(lab: Lab, nodes: Sequence[str], script: str = volume.LOOK) -> dict[str, Volume | str]:

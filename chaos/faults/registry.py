@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from chaos.faults.base import Fault
-from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow
+from chaos.faults.data import BitFlip, Truncate
+from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.network import Partition
 from chaos.faults.power import PowerOff
 from chaos.faults.records import Record
+from chaos.faults.rollback import Rollback
 from machine.errors import UsageError
 
 KINDS: dict[str, type[Fault]] = {
@@ -18,6 +20,10 @@ KINDS: dict[str, type[Fault]] = {
         DiskSlow,
         DiskError,
         DiskReadOnly,
+        LostWrites,
+        BitFlip,
+        Truncate,
+        Rollback,
     )
 }
 
