@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Final
 
-from machine.errors import DeadlineError, LabError
+from machine.errors import DeadlineError, LabError, ToolError
+from machine.process import Completed, tail
 from machine.ssh import Shell
 
 ANSWER_SECONDS: Final = 8.0
@@ -28,7 +29,9 @@ ANSWER_SECONDS: Final = 8.0
 
 SCRIPT: Final = r"""
 exec 2>/dev/null
+nl=$'\n'
 tried=()
+exec 8<>/dev/shm/etcd-lab.$$; rm /dev/shm/etcd-lab.$$; errors=/proc/$$/fd/8  # a file that ends with this shell
 while read -r word tag port rest; do
   case $word in
   tcp) for a in $rest; do
@@ -38,11 +41,15 @@ while read -r word tag port rest; do
     done ;;
   udp) for a in $rest; do { echo probe >/dev/udp/$a/$port; } && echo "$tag sent $a"; done ;;
   clock) read -r up _ </proc/uptime; echo "$tag clock $EPOCHREALTIME $up" ;;
+  run) IFS= read -r -d '' script
+      : >$errors; said=$( (eval "$script") 2>>$errors </dev/null ); status=$?; wrong=$(<$errors)
+      echo "$tag : ${said//$nl/$nl$tag : }"; echo "$tag ! ${wrong//$nl/$nl$tag ! }"; echo "$tag end $status" ;;
   drop) kill -9 "${tried[@]}"; wait; tried=(); echo "$tag dropped" ;;
   esac
 done
 """
-"""`tcp TAG PORT ADDRESS…`, `udp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`: each line of an answer begins with TAG.
+"""`tcp TAG PORT ADDRESS…`, `udp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`, and `run TAG` with a script and a zero
+byte on the lines after it. Each line of an answer begins with TAG.
 bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
 
 
@@ -141,6 +148,21 @@ class Session:
                 readings.append(Reading(offset, half / 1e9, float(uptime), before + half))
         return min(readings, key=lambda one: one.uncertainty)
 
+    def run(self, script: str, seconds: float) -> Completed:
+        """Run a shell script to its end. Raises DeadlineError, and ends the shell then."""
+        with self._lock:
+            ends = time.monotonic() + seconds
+            tag = self._say("run", after=f"{script}\0")
+            said: dict[str, list[str]] = {":": [], "!": []}
+            while line := self._next(tag, ends - time.monotonic()):
+                word, _, text = line[1].partition(" ")
+                if word == "end":
+                    stdout, stderr = ("\n".join([*lines, ""]) if any(lines) else "" for lines in said.values())
+                    return Completed((script,), int(text), stdout, stderr)
+                said[word].append(text)
+        self.close()
+        raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds)
+
     def close(self) -> None:
         """End it."""
         with contextlib.suppress(OSError):
@@ -153,11 +175,11 @@ class Session:
         self._reader.join(1)
         self._stream(self._process.stdout).close()
 
-    def _say(self, word: str, *rest: object) -> str:
+    def _say(self, word: str, *rest: object, after: str = "") -> str:
         tag = f"q{next(self._tags)}"
         stream = self._stream(self._process.stdin)
         try:
-            stream.write(" ".join(map(str, (word, tag, *rest))) + "\n")
+            stream.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
             stream.flush()
         except (OSError, ValueError) as error:
             raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
@@ -209,21 +231,43 @@ class Inside:
     """The shells in all guests of a lab, opened when they are first needed."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
         self._lock = threading.Lock()
 
-    def session(self, shell: Shell) -> Session:
-        """The open shell in a guest; raises LabError when it cannot be opened."""
+    def session(self, shell: Shell, use: str = "probe") -> Session:
+        """The open shell in a guest for one `use`; raises LabError when it cannot be opened."""
+        key = (shell.name, use)
         with self._lock:
-            known = self._sessions.get(shell.name)
+            known = self._sessions.get(key)
         if known is not None and known.alive:
             return known
         if known is not None:
             known.close()
         opened = Session(shell.exec_argv(["env", "LC_ALL=C", "bash", "-c", SCRIPT], tty=False), shell.name)
         with self._lock:
-            self._sessions[shell.name] = opened
+            self._sessions[key] = opened
         return opened
+
+    def run(self, shell: Shell, script: str, seconds: float, *, check: bool = True) -> Completed:
+        """Run a script that may be repeated in a guest, as Shell.run does, without the cost of a session of its own.
+
+        In a shell beside the one that probes; a shell that was lost meanwhile is opened anew, once. Raises LabError
+        when the guest is not reached, ToolError when the script fails and `check` is set, DeadlineError.
+        """
+        ends = time.monotonic() + seconds
+        try:
+            done = self.session(shell, "run").run(script, seconds)
+        except DeadlineError:
+            raise
+        except LabError:
+            done = self.session(shell, "run").run(script, max(1.0, ends - time.monotonic()))
+        if check and not done.ok:
+            raise ToolError(
+                f"A command on {shell.name} ended with status {done.status}",
+                where=script.strip().splitlines()[0][:200] if script.strip() else "",
+                tail=tail(done.stderr or done.stdout),
+            )
+        return done
 
     def clocks(self, shells: Iterable[Shell]) -> Mapping[str, Reading | LabError]:
         """The clocks of several guests at once, by node; a LabError where one does not tell."""
@@ -241,13 +285,13 @@ class Inside:
             return dict(zip([shell.name for shell in listed], pool.map(one, listed), strict=True))
 
     def forget(self, node: str) -> None:
-        """Close the shell in a guest that ends."""
+        """Close the shells in a guest that ends."""
         with self._lock:
-            session = self._sessions.pop(node, None)
-        if session is not None:
+            gone = [self._sessions.pop(key) for key in list(self._sessions) if key[0] == node]
+        for session in gone:
             session.close()
 
     def close(self) -> None:
         """Close all."""
-        for node in list(self._sessions):
+        for node in {key[0] for key in self._sessions}:
             self.forget(node)

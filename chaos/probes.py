@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chaos.inside import ANSWER_SECONDS, Attempt
 from infra.manifest import METRICS_PORT
+from machine import libvirt_api
 from machine.errors import LabError
 from machine.netns import connect
 
@@ -96,6 +97,69 @@ def classify_refusal(message: str) -> Reach:
     if "No route to host" in message or "timed out" in message:
         return Reach.SILENT
     return Reach.UNKNOWN
+
+
+PROBE_TABLE = "etcdlab_probe"
+"""nftables table in a guest while datagrams are awaited."""
+
+DATAGRAM_PORT = 33434
+"""Where datagrams go: nobody listens there (the first port of traceroute(8))."""
+
+
+def datagrams(lab: Lab, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
+    """Send one UDP datagram along each directed pair; whether the target's kernel saw it. None: could not be probed.
+
+    The target notes senders in an nftables set, after every rule that may drop (a cut inside it comes first).
+    """
+    wanted = list(dict.fromkeys(pairs))
+    targets = list(dict.fromkeys(target for _, target in wanted))
+    table = f"table inet {PROBE_TABLE}"
+    arm = (
+        f"nft -f - <<'END'\nadd {table}\ndelete {table}\n{table} {{\n"
+        "set seen { type ipv4_addr; flags dynamic, timeout; timeout 60s; }\n"
+        "chain in { type filter hook input priority 100; "
+        f"udp dport {DATAGRAM_PORT} add @seen {{ ip saddr }} drop; }}\n}}\nEND"
+    )
+    read = f"nft list set inet {PROBE_TABLE} seen && nft delete {table}"
+
+    def said(node: str, script: str) -> str | None:
+        try:
+            return lab.inside.run(lab.shell(node), script, ANSWER_SECONDS + 10).stdout
+        except LabError:
+            return None
+
+    def send(source: str) -> set[str]:
+        to = {str(lab.manifest.node(target).address): target for start, target in wanted if start == source}
+        try:
+            return {to[one] for one in lab.inside.session(lab.shell(source)).udp(list(to), DATAGRAM_PORT)}
+        except LabError:
+            lab.inside.forget(source)
+            return set()
+
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        armed = dict(zip(targets, pool.map(lambda node: said(node, arm), targets), strict=True))
+        sources = list(dict.fromkeys(source for source, _ in wanted))
+        sent = dict(zip(sources, pool.map(send, sources), strict=True))
+        listed = dict(zip(targets, pool.map(lambda node: said(node, read), targets), strict=True))
+    found: dict[tuple[str, str], bool | None] = {}
+    for source, target in wanted:
+        text = listed[target]
+        known = armed[target] is not None and text is not None and target in sent[source]
+        found[source, target] = f"{lab.manifest.node(source).address} " in (text or "") if known else None
+    return found
+
+
+def linked(lab: Lab) -> list[str]:
+    """Nodes whose domain runs and whose network link is up."""
+    with lab.libvirt() as connection:
+        return [
+            node.name
+            for node in lab.manifest.nodes
+            if libvirt_api.domain_state(connection, node.domain) == "running"
+            and libvirt_api.link_is_up(connection, node.domain)
+        ]
 
 
 def answers(lab: Lab, address: IPv4Address, port: int, seconds: float = FROM_HERE_SECONDS) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from infra.manifest import CLIENT_PORT, METRICS_PORT, Node
+from infra.manifest import CLIENT_PORT, METRICS_PORT, OBSERVER_PORTS, Node
 from machine import netns
 from machine.errors import LabError, NotBuiltError
 from machine.paths import StackPaths
@@ -82,7 +82,7 @@ class Gateway:
         deadline = time.monotonic() + seconds
         connection = http.client.HTTPConnection(address, port)
         try:
-            plain = netns.connect(self._namespace, address, port, seconds)
+            plain = netns.connect(self._namespace, address, port, seconds, source_ports=OBSERVER_PORTS)
             connection.sock = plain
             if tls is not None:
                 connection.sock = tls.wrap_socket(plain, server_hostname=address)

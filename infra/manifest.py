@@ -20,6 +20,10 @@ CLIENT_PORT: Final = 2379
 PEER_PORT: Final = 2380
 METRICS_PORT: Final = 2381
 
+OBSERVER_PORTS: Final = range(20000, 30000)
+"""Local TCP ports of this host's calls that only observe (status, health): cuts of the client port let them pass.
+Below the ephemeral ports (32768 and up, ip-sysctl.rst), so that no other connection has one of them."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

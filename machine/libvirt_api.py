@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TypeVar, cast
+from xml.etree import ElementTree
 
 from machine.errors import HypervisorError, NotBuiltError
 
@@ -30,6 +31,7 @@ class Domain(Protocol):
     def resume(self) -> int: ...  # noqa: D102
     def undefine(self) -> int: ...  # noqa: D102
     def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
+    def updateDeviceFlags(self, xml: str, flags: int = 0) -> int: ...  # noqa: D102, N802
 
 
 class Network(Protocol):
@@ -109,6 +111,33 @@ def power_on(connection: Connection, name: str) -> None:
 def shutdown(connection: Connection, name: str) -> None:
     """Press the power button (ACPI); returns at once. Nothing when it is off."""
     _unless_in_state(domain(connection, name).shutdown)
+
+
+def link_is_up(connection: Connection, name: str) -> bool:
+    """Whether the cable of the domain's network card is in (`<link state=…/>`, up when it says nothing)."""
+    return all(_link(interface).get("state") != "down" for interface in _interfaces(connection, name))
+
+
+def set_link(connection: Connection, name: str, *, up: bool) -> None:
+    """Pull the cable of every network card of a running domain, or put it in again; the state is the live one's only.
+
+    As `virsh domif-setlink` does it: the device with another link state (virDomainUpdateDeviceFlags).
+    """
+    import libvirt  # noqa: PLC0415
+
+    for interface in _interfaces(connection, name):
+        _link(interface).set("state", "up" if up else "down")
+        text = ElementTree.tostring(interface, encoding="unicode")
+        domain(connection, name).updateDeviceFlags(text, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def _interfaces(connection: Connection, name: str) -> list[ElementTree.Element]:
+    return ElementTree.fromstring(domain(connection, name).XMLDesc()).findall("./devices/interface")  # noqa: S314 - libvirt's own
+
+
+def _link(interface: ElementTree.Element) -> ElementTree.Element:
+    found = interface.find("link")
+    return ElementTree.SubElement(interface, "link") if found is None else found
 
 
 def _unless_in_state(call: Callable[[], int]) -> None:

@@ -7,7 +7,9 @@ short-lived thread enters the namespace, connects, and ends; the caller never le
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +20,11 @@ from machine.errors import HypervisorError
 
 NETNS_DIR: Final = Path("/run/netns")
 """Where `ip netns` keeps its names (ip-netns(8))."""
+
+_PORT_TRIES: Final = 20
+"""How many local ports are tried: one that a connection has just left cannot be taken for a minute (TIME_WAIT)."""
+
+_PORT_TAKEN: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 _CLONE_NEWNET: Final = 0x40000000  # <sched.h>
 
@@ -79,21 +86,24 @@ def enter(netns: str) -> None:
         os.close(handle)
 
 
-def connect(netns: str | None, address: str, port: int, timeout: float) -> socket.socket:
+def connect(
+    netns: str | None, address: str, port: int, timeout: float, source_ports: range | None = None
+) -> socket.socket:
     """A TCP connection (IPv4) to `address`:`port` made inside `netns` (None: where we are).
 
-    `timeout` in seconds holds for the connect and stays on the socket. Raises OSError
+    `timeout` in seconds holds for the connect and stays on the socket; the local port is one of `source_ports`
+    (None: any). Raises OSError
     (ConnectionRefusedError, TimeoutError, …) as socket.connect does, HypervisorError when the
     namespace does not exist or may not be entered.
     """
     if netns is None:
-        return _connect(address, port, timeout)
+        return _connect(address, port, timeout, source_ports)
     result: list[socket.socket | BaseException] = []
 
     def inside() -> None:
         try:
             enter(netns)
-            result.append(_connect(address, port, timeout))
+            result.append(_connect(address, port, timeout, source_ports))
         except BaseException as error:  # noqa: BLE001 - carried over to the caller, whatever it is
             result.append(error)
 
@@ -106,13 +116,22 @@ def connect(netns: str | None, address: str, port: int, timeout: float) -> socke
     return outcome
 
 
-def _connect(address: str, port: int, timeout: float) -> socket.socket:
-    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        connection.connect((address, port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _connect(address: str, port: int, timeout: float, source_ports: range | None) -> socket.socket:
+    tries = _PORT_TRIES if source_ports else 1
+    while True:
+        tries -= 1
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if source_ports:
+                # two connections may share a port when they go to different places
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                connection.bind(("", random.choice(source_ports)))  # noqa: S311 - no secret
+            connection.settimeout(timeout)
+            connection.connect((address, port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException as error:
+            connection.close()
+            if tries and isinstance(error, OSError) and error.errno in _PORT_TAKEN:
+                continue
+            raise
+        return connection

@@ -1,8 +1,11 @@
-"""Cuts at the lab's bridge: one nftables table of our own in the namespace that holds the bridge.
+"""Cuts as nftables rules: a table of our own, at the lab's bridge or inside a guest.
 
-Each cut is a chain and a set of its own in the table, so that cuts come and go one by one. The set holds directed
-pairs `source . destination` with a timeout: the kernel lifts a cut that nobody renews. A rule per directed pair
-counts what it drops, which is the proof. Every change is one `nft -f`, so one atomic transaction for all pairs.
+Each cut is a set and chains of its own in the table, so that cuts come and go one by one. The set holds directed
+pairs `source . destination` with a timeout: the kernel lifts a cut that nobody renews. A rule per flow counts what
+it drops, which is the proof. Every change is one `nft -f`, so one atomic transaction for all flows.
+
+At the bridge, packets between guests pass its forward hook, those between a guest and this host its input and output
+hooks. What this host asks from the ports infra.manifest.OBSERVER_PORTS passes every cut of the client port.
 """
 
 from __future__ import annotations
@@ -11,16 +14,19 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, Literal
 
-from infra.manifest import Manifest
+from chaos.faults.flows import HOST, Flow, Pair
+from infra.manifest import CLIENT_PORT, OBSERVER_PORTS, Manifest
 from machine.process import run
 
 TABLE = "etcdlab_faults"
 """Our fixed name: what `./lab heal` looks for."""
 
-Pair = tuple[str, str]
-"""Source node, destination node."""
+Family = Literal["bridge", "inet"]
+"""nftables family: at the bridge, inside a guest."""
+
+_SUFFIX = {"forward": "", "input": "__in", "output": "__out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,19 @@ class CutState:
     """One cut as the kernel has it now."""
 
     pairs: frozenset[Pair]
-    """Directed pairs that are dropped now (their set elements have not run out)."""
-    dropped: Mapping[Pair, int]
-    """Packets dropped so far, by directed pair."""
+    """Directed pairs whose flows are dropped now (their set elements have not run out)."""
+    dropped: Mapping[Flow, int]
+    """Packets dropped so far, by flow."""
+
+    @property
+    def flows(self) -> frozenset[Flow]:
+        """Flows that are dropped now."""
+        return frozenset(flow for flow in self.dropped if flow.pair in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """The lab's bridge: its namespace, the table's name there, and the nodes' addresses."""
+    """The lab's bridge: its namespace, the table's name there, and the machines' addresses."""
 
     netns: str | None
     table: str
@@ -46,21 +57,32 @@ class Bridge:
         """The bridge of a lab. In a namespace that labs share, the table carries the lab's id."""
         netns = manifest.hypervisor.netns
         table = TABLE if netns is not None else f"{TABLE}_{manifest.lab_id}"
-        return cls(netns, table, {node.name: node.address for node in manifest.nodes})
+        return cls(netns, table, addresses_of(manifest))
 
-    def cut(self, name: str, pairs: Iterable[Pair], lease: int) -> None:
-        """Drop what goes along `pairs` from now on, for `lease` seconds or until renewed; safe to repeat."""
-        self._apply(render_cut(self.table, name, self._named(pairs), lease))
+    @property
+    def rules(self) -> Rules:
+        """How its rules are rendered."""
+        return Rules("bridge", self.table, self.addresses)
 
-    def renew(self, name: str, pairs: Iterable[Pair], lease: int) -> None:
+    def ours(self) -> bool:
+        """Whether rules can be made where the bridge is."""
+        return run(["nft", "list", "tables"], netns=self.netns, check=False).ok
+
+    def cut(self, name: str, flows: Iterable[Flow], lease: int) -> None:
+        """Drop `flows` from now on, for `lease` seconds or until renewed; safe to repeat."""
+        self._apply(render_cut(self.rules, name, flows, lease))
+
+    def renew(self, name: str, flows: Iterable[Flow], lease: int) -> None:
         """Start the lease of a cut anew; its counters stay. Raises ToolError when the cut is gone."""
-        self._apply(render_renewal(self.table, name, self._named(pairs), lease))
+        self._apply(render_renewal(self.rules, name, flows, lease))
 
     def mend(self, name: str) -> None:
         """Remove a cut, and the table with the last one; safe when there is none."""
-        if name in self.cuts():
-            self._apply(render_mend(self.table, name))
-        if self.present() and not self.cuts():
+        chains = self.chains()
+        ours = [chain for chain in chains if chain.partition("__")[0] == name]
+        if ours and len(ours) < len(chains):
+            self._apply(render_mend(self.rules, name, ours))
+        elif len(ours) == len(chains) and self.present():
             self._apply(f"delete table bridge {self.table}\n")
 
     def present(self) -> bool:
@@ -73,69 +95,124 @@ class Bridge:
 
     def cuts(self) -> dict[str, CutState]:
         """Every cut there is, by name."""
-        listed = run(["nft", "-j", "list", "table", "bridge", self.table], netns=self.netns, check=False)
-        if not listed.ok:
-            return {}
-        return parse_table(json.loads(listed.stdout), {str(ip): name for name, ip in self.addresses.items()})
+        return parse_table(self._listed(), self.addresses)
 
-    def _named(self, pairs: Iterable[Pair]) -> list[tuple[str, str, str]]:
-        return [(f"{a}>{b}", str(self.addresses[a]), str(self.addresses[b])) for a, b in pairs]
+    def chains(self) -> list[str]:
+        """Every chain of our table."""
+        return [entry["chain"]["name"] for entry in self._listed()["nftables"] if "chain" in entry]
+
+    def _listed(self) -> dict[str, Any]:
+        listed = run(["nft", "-j", "list", "table", "bridge", self.table], netns=self.netns, check=False)
+        found: dict[str, Any] = json.loads(listed.stdout) if listed.ok else {"nftables": []}
+        return found
 
     def _apply(self, script: str) -> None:
         run(["nft", "-f", "-"], stdin=script, netns=self.netns, seconds=10, next="./lab heal mends what is left.")
 
 
-def render_cut(table: str, name: str, pairs: Iterable[tuple[str, str, str]], lease: int) -> str:
-    """nft transaction that makes the cut `name`; `pairs` are (comment, source, destination)."""
-    pairs = list(pairs)
-    where = f"bridge {table} {name}"
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Whose rules are rendered: the nftables family, the table, and the machines' addresses."""
+
+    family: Family
+    table: str
+    addresses: Mapping[str, IPv4Address]
+
+
+def addresses_of(manifest: Manifest) -> dict[str, IPv4Address]:
+    """Address of every node and of this host."""
+    return {HOST: manifest.gateway} | {node.name: node.address for node in manifest.nodes}
+
+
+def render_cut(rules: Rules, name: str, flows: Iterable[Flow], lease: int) -> str:
+    """nft transaction that makes the cut `name`, or makes it anew."""
+    flows, family, table, addresses = list(flows), rules.family, rules.table, rules.addresses
+    where = f"{family} {table} {name}"
     lines = [
-        f"add table bridge {table}",
+        f"add table {family} {table}",
         f"add set {where} {{ type ipv4_addr . ipv4_addr; flags timeout; }}",
         f"flush set {where}",
-        # below every filter of the host's own, so that nothing accepts before us
-        f"add chain {where} {{ type filter hook forward priority -300; policy accept; }}",
-        f"flush chain {where}",
-        _elements(where, pairs, lease),
     ]
+    lines += [f"{line}\nflush chain {chain}" for chain, line in _chains(family, where, flows).items()]
+    lines.append(_elements(where, flows, addresses, lease))
     lines += [
-        f"add rule {where} ip saddr {source} ip daddr {target} "
-        f'ip saddr . ip daddr @{name} counter drop comment "{text}"'
-        for text, source, target in pairs
+        f"add rule {where}{_SUFFIX[_hook(family, flow)]} ip saddr {addresses[flow.source]} "
+        f"ip daddr {addresses[flow.target]} {_ports(flow)}"
+        f'ip saddr . ip daddr @{name} counter drop comment "{flow}"'
+        for flow in flows
     ]
     return "\n".join(lines) + "\n"
 
 
-def render_renewal(table: str, name: str, pairs: Iterable[tuple[str, str, str]], lease: int) -> str:
+def _chains(family: Family, where: str, flows: Iterable[Flow]) -> dict[str, str]:
+    """The line that adds each chain, by its name; below every filter of the host's own, so that none accepts first."""
+    return {
+        where + _SUFFIX[hook]: f"add chain {where}{_SUFFIX[hook]} "
+        f"{{ type filter hook {hook} priority -300; policy accept; }}"
+        for hook in dict.fromkeys(_hook(family, flow) for flow in flows)
+    }
+
+
+def render_undo(rules: Rules, name: str, flows: Iterable[Flow]) -> str:
+    """nft transaction that removes the cut `name` whether it is there or not: what is added first can be deleted."""
+    family, table = rules.family, rules.table
+    where = f"{family} {table} {name}"
+    lines = [f"add table {family} {table}", f"add set {where} {{ type ipv4_addr . ipv4_addr; flags timeout; }}"]
+    for chain, line in _chains(family, where, flows).items():
+        lines += [line, f"flush chain {chain}", f"delete chain {chain}"]
+    return "\n".join([*lines, f"delete set {where}"]) + "\n"
+
+
+def _hook(family: Family, flow: Flow) -> str:
+    """Inside a guest packets are dropped as they come in: their sender learns nothing, as with a cut on the way."""
+    if family == "inet":
+        return "output" if flow.target == HOST else "input"
+    return "input" if flow.target == HOST else "output" if flow.source == HOST else "forward"
+
+
+def _ports(flow: Flow) -> str:
+    """Match of a flow's port; calls of this host that only observe are exempt."""
+    text = ""
+    for word, other, port in (("dport", "sport", flow.to_port), ("sport", "dport", flow.from_port)):
+        if port:
+            text += f"meta l4proto {{ tcp, udp }} th {word} {port} "
+        if port == CLIENT_PORT and HOST in flow.pair:
+            text += f"th {other} != {OBSERVER_PORTS.start}-{OBSERVER_PORTS.stop - 1} "
+    return text
+
+
+def render_renewal(rules: Rules, name: str, flows: Iterable[Flow], lease: int) -> str:
     """nft transaction that starts the lease anew: an element cannot be updated, so out and in again at once."""
-    where = f"bridge {table} {name}"
-    return f"flush set {where}\n{_elements(where, list(pairs), lease)}\n"
+    where = f"{rules.family} {rules.table} {name}"
+    return f"flush set {where}\n{_elements(where, list(flows), rules.addresses, lease)}\n"
 
 
-def render_mend(table: str, name: str) -> str:
-    """nft transaction that removes the cut `name`."""
-    where = f"bridge {table} {name}"
-    return f"flush chain {where}\ndelete chain {where}\ndelete set {where}\n"
+def render_mend(rules: Rules, name: str, chains: Iterable[str]) -> str:
+    """nft transaction that removes the cut `name` with its `chains`."""
+    table = f"{rules.family} {rules.table}"
+    gone = [f"{word} chain {table} {chain}" for chain in chains for word in ("flush", "delete")]
+    return "\n".join([*gone, f"delete set {table} {name}"]) + "\n"
 
 
-def _elements(where: str, pairs: list[tuple[str, str, str]], lease: int) -> str:
-    inside = ", ".join(f"{source} . {target} timeout {lease}s" for _, source, target in pairs)
+def _elements(where: str, flows: list[Flow], addresses: Mapping[str, IPv4Address], lease: int) -> str:
+    pairs = dict.fromkeys(flow.pair for flow in flows)
+    inside = ", ".join(f"{addresses[source]} . {addresses[target]} timeout {lease}s" for source, target in pairs)
     return f"add element {where} {{ {inside} }}"
 
 
-def parse_table(listed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, CutState]:
-    """Cuts in what `nft -j list table` gives; `names` maps addresses to nodes."""
+def parse_table(listed: Mapping[str, Any], addresses: Mapping[str, IPv4Address]) -> dict[str, CutState]:
+    """Cuts in what `nft -j list table` gives."""
+    names = {str(address): name for name, address in addresses.items()}
     pairs: dict[str, set[Pair]] = {}
-    dropped: dict[str, dict[Pair, int]] = {}
+    dropped: dict[str, dict[Flow, int]] = {}
     for entry in listed["nftables"]:
         if chain := entry.get("chain"):
-            dropped.setdefault(chain["name"], {})
+            dropped.setdefault(chain["name"].partition("__")[0], {})
         elif found := entry.get("set"):
             for element in found.get("elem", ()):
                 source, target = element["elem"]["val"]["concat"]
                 pairs.setdefault(found["name"], set()).add((names.get(source, source), names.get(target, target)))
-        elif rule := entry.get("rule"):
-            source, _, target = rule.get("comment", "").partition(">")
+        elif (rule := entry.get("rule")) and (flow := Flow.parse(rule.get("comment", ""))):
             packets = sum(part["counter"]["packets"] for part in rule["expr"] if "counter" in part)
-            dropped.setdefault(rule["chain"], {})[(source, target)] = packets
+            dropped.setdefault(rule["chain"].partition("__")[0], {})[flow] = packets
     return {name: CutState(frozenset(pairs.get(name, ())), counts) for name, counts in dropped.items()}

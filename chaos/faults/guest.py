@@ -41,6 +41,7 @@ def each(
 ) -> dict[str, Completed]:
     """Run a shell script on several nodes at once; a callable gives each node its own.
 
+    In the shells kept open there (chaos.inside): a script that was under way when its guest was lost may run again.
     With `check`, the first failure is raised after all have ended.
     """
     names = list(nodes)
@@ -48,7 +49,9 @@ def each(
         return {}
 
     def one(node: str) -> Completed:
-        return lab.shell(node).run(script if isinstance(script, str) else script(node), seconds=seconds, check=check)
+        return lab.inside.run(
+            lab.shell(node), script if isinstance(script, str) else script(node), seconds, check=check
+        )
 
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(one, names), strict=True))

@@ -1,4 +1,4 @@
-"""Network faults: cutting members off from each other at the bridge."""
+"""Network faults that cut: groups from each other, one way, two majorities with one node between, clients, peers."""
 
 from __future__ import annotations
 
@@ -6,125 +6,208 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
 
-from chaos.faults.base import Fault, Proof, describe
-from chaos.faults.bridge import Bridge, Pair
+from chaos.faults.base import Proof, describe
+from chaos.faults.cut import Cut
+from chaos.faults.flows import HOST, Flow, both_ways, service
 from chaos.faults.targets import Groups
-from chaos.probes import ANSWER_SECONDS, SILENCE_SECONDS, Reach, tcp_matrix
-from infra.manifest import PEER_PORT
-from machine.errors import RequirementError, UsageError
-from machine.process import run
+from chaos.probes import datagrams, linked
+from infra.manifest import CLIENT_PORT, PEER_PORT
+from machine.errors import UsageError
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
 
 @dataclass(frozen=True)
-class Partition(Fault):
+class Partition(Cut):
     """Groups of nodes that cannot reach each other, either way; one group is cut off from all others.
 
     Established connections are cut too, as their packets are dropped. This host still reaches every node.
     """
 
     name: ClassVar[str] = "partition"
-    family: ClassVar[str] = "network"
     summary: ClassVar[str] = "cut groups of nodes off from each other (one group: from the rest)"
-    needs_power: ClassVar[bool] = False
 
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
         """Two groups or more: one group gets the rest as the other."""
-        if len(groups) > 1:
-            return groups
-        return (groups[0], tuple(name for name in nodes if name not in groups[0]))
+        return groups if len(groups) > 1 else (groups[0], _rest(groups[0], nodes))
 
     def check(self, lab: Lab) -> None:
-        """Refuse overlapping or empty groups, and a bridge that we may not touch."""
-        names = [name for group in self.groups for name in group]
-        if len(names) != len(set(names)) or not all(self.groups):
-            raise UsageError(
-                f"The groups {describe(self.groups)} overlap, or one is empty",
-                where="--target",
-                next="Name each node in one group at most, and leave nodes on the other side.",
-            )
-        if not run(["nft", "list", "tables"], netns=lab.manifest.hypervisor.netns, check=False).ok:
-            raise RequirementError(
-                "nftables cannot be changed where the lab's bridge is",
-                where=f"bridge {lab.manifest.hypervisor.bridge}",
-                next="Run as root on the hypervisor's host, or build the lab on the embedded hypervisor.",
-            )
+        """Refuse overlapping or empty groups."""
+        refuse_overlap(self.groups)
+        super().check(lab)
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Directed pairs that are cut: both ways between every two groups."""
+    def flows(self) -> tuple[Flow, ...]:
+        """Both ways between every two groups."""
+        return tuple(Flow(a, b) for one, other in permutations(self.groups, 2) for a in one for b in other)
+
+
+@dataclass(frozen=True)
+class Isolate(Partition):
+    """Each of the named nodes on its own: cut off from all others, the named ones too."""
+
+    name: ClassVar[str] = "isolate"
+    summary: ClassVar[str] = "cut each named node off from all others"
+
+    @classmethod
+    def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
+        """A group for each named node, and one for the rest, if there is a rest."""
+        named = tuple(dict.fromkeys(name for group in groups for name in group))
+        rest = _rest(named, nodes)
+        return (*((name,) for name in named), *((rest,) if rest else ()))
+
+    def check(self, lab: Lab) -> None:
+        """Refuse a lab of one node."""
+        if len(self.groups) < 2:
+            raise UsageError(f"{describe(self.groups)} has no others to be cut off from", where="--target")
+        super().check(lab)
+
+
+@dataclass(frozen=True)
+class BridgeCut(Cut):
+    """Two groups that share exactly one node and cannot reach each other otherwise.
+
+    With an odd number of nodes each half is a majority together with the shared node, which sees everybody.
+    """
+
+    name: ClassVar[str] = "bridge"
+    summary: ClassVar[str] = "two halves that only see one node in common (one target: that node)"
+
+    @classmethod
+    def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
+        """One node: it is the shared one, and the others are halved."""
+        if len(groups) != 1 or len(groups[0]) != 1:
+            return groups
+        rest = _rest(groups[0], nodes)
+        half = len(rest) // 2
+        return ((*rest[:half], *groups[0]), (*groups[0], *rest[half:]))
+
+    def check(self, lab: Lab) -> None:
+        """Refuse groups that do not share exactly one node, or leave a node out."""
+        left_out = _rest(self.nodes, lab.manifest.node_names)
+        shared = set(self.groups[0]) & set(self.groups[-1])
+        enough = all(len(group) > 1 for group in self.groups)
+        if len(self.groups) != 2 or len(shared) != 1 or left_out or not enough:
+            raise UsageError(
+                f"The groups {describe(self.groups)} are not two halves with exactly one node in common",
+                where="--target",
+                next="Name the node that both see, or two groups of all nodes that overlap in one, "
+                "as --target etcd1,etcd2 --target etcd2,etcd3.",
+            )
+        super().check(lab)
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """Both ways between nodes that are in one half only."""
+        one, other = (
+            tuple(n for n in group if n not in set(self.groups[0]) & set(self.groups[1])) for group in self.groups
+        )
+        return tuple(flow for a in one for b in other for flow in both_ways(a, b))
+
+
+@dataclass(frozen=True)
+class OneWay(Partition):
+    """What the first group sends does not reach the second; the other way packets pass. One group: to the rest.
+
+    No TCP connection opens either way, as each needs both ways; datagrams show the direction.
+    """
+
+    name: ClassVar[str] = "one-way"
+    summary: ClassVar[str] = "the first group cannot send to the second (one group: to the rest)"
+
+    def check(self, lab: Lab) -> None:
+        """Refuse other than two separate groups."""
+        if len(self.groups) != 2:
+            raise UsageError(f"{self.name} takes two groups: who cannot send, and to whom", where="--target")
+        super().check(lab)
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """From the first group to the second."""
+        return tuple(Flow(source, target) for source in self.groups[0] for target in self.groups[1])
+
+    def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+        """A datagram along each direction between the groups: seen at the target, or not."""
+        nodes = set(linked(lab))
+        pairs = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= nodes]
+        cut = {flow.pair for flow in self.flows} if in_force else set()
+        words = {True: "seen", False: "not seen", None: "could not be probed"}
+        return [
+            Proof(
+                f"datagram {pair[0]} > {pair[1]}",
+                pair[1],
+                words[pair not in cut],
+                words[seen],
+                seen is (pair not in cut),
+            )
+            for pair, seen in datagrams(lab, pairs).items()
+        ]
+
+
+@dataclass(frozen=True)
+class CutClients(Cut):
+    """Nobody reaches the client port of these nodes, neither this host nor other nodes; peers go on.
+
+    Calls of this host that only observe (infra.manifest.OBSERVER_PORTS) still pass.
+    """
+
+    name: ClassVar[str] = "cut-clients"
+    summary: ClassVar[str] = "cut the client port of nodes (2379) off from everybody; peers go on"
+    ports: ClassVar[tuple[int, ...]] = (PEER_PORT, CLIENT_PORT)
+    from_host: ClassVar[bool] = True
+
+    @classmethod
+    def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
+        """The named nodes, and the rest."""
+        named = tuple(dict.fromkeys(name for group in groups for name in group))
+        rest = _rest(named, nodes)
+        return (named, rest) if rest else (named,)
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """What this host and other nodes exchange with the client ports."""
         return tuple(
-            (source, target) for one, other in permutations(self.groups, 2) for source in one for target in other
+            flow
+            for server in self.groups[0]
+            for client in (HOST, *self.nodes)
+            if client != server
+            for flow in service(client, server, CLIENT_PORT)
         )
 
+
+@dataclass(frozen=True)
+class CutPeers(Isolate):
+    """These nodes and all others do not reach each other's peer port; clients reach everybody."""
+
+    name: ClassVar[str] = "cut-peers"
+    summary: ClassVar[str] = "cut the peer port (2380) between the named nodes and all others; clients go on"
+    ports: ClassVar[tuple[int, ...]] = (PEER_PORT, CLIENT_PORT)
+    from_host: ClassVar[bool] = True
+
     @property
-    def cut_name(self) -> str:
-        """Name of the chain and set of this cut."""
-        return self.id.replace("-", "_")
+    def flows(self) -> tuple[Flow, ...]:
+        """What peers exchange between every two groups."""
+        return tuple(
+            flow
+            for one, other in permutations(self.groups, 2)
+            for client in one
+            for server in other
+            for flow in service(client, server, PEER_PORT)
+        )
 
-    def place(self, lab: Lab) -> str:
-        """The bridge."""
-        return f"bridge {lab.manifest.hypervisor.bridge}"
 
-    def apply(self, lab: Lab) -> None:
-        """One nft transaction for all pairs."""
-        Bridge.of(lab.manifest).cut(self.cut_name, self.pairs, self.lease)
+def refuse_overlap(groups: Groups) -> None:
+    """Raise UsageError when a node is in two groups, or a group is empty."""
+    names = [name for group in groups for name in group]
+    if len(names) != len(set(names)) or not all(groups):
+        raise UsageError(
+            f"The groups {describe(groups)} overlap, or one is empty",
+            where="--target",
+            next="Name each node in one group at most, and leave nodes on the other side.",
+        )
 
-    def renew(self, lab: Lab) -> None:
-        """Start the lease of every pair anew."""
-        Bridge.of(lab.manifest).renew(self.cut_name, self.pairs, self.lease)
 
-    def lift(self, lab: Lab) -> None:
-        """Remove the rules."""
-        Bridge.of(lab.manifest).mend(self.cut_name)
-
-    def baseline(self, lab: Lab) -> tuple[Proof, ...]:
-        """Every pair that will be cut is reachable before, else the cut would prove nothing."""
-        if self.cut_name in Bridge.of(lab.manifest).cuts():
-            return ()
-        return tuple(self._reachability(lab, in_force=False, when="before"))
-
-    def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
-        """Probe every directed pair over TCP from inside the guests, then read the rules and their counters."""
-        proof = self._reachability(lab, in_force=in_force, when="during" if in_force else "after")
-        cut = Bridge.of(lab.manifest).cuts().get(self.cut_name)
-        place = self.place(lab)
-        if not in_force:
-            return [*proof, Proof("rules of the cut", place, "gone", "there" if cut else "gone", cut is None)]
-        held = cut.pairs if cut else frozenset[Pair]()
-        probed = {tuple(item.what.removeprefix("tcp ").split(" > ")) for item in proof}
-        for pair in self.pairs:
-            packets = cut.dropped.get(pair, 0) if cut else 0
-            seen = f"{'in force' if pair in held else 'not in force'}, {packets} packets dropped"
-            # a pair with a dead end sends nothing, so only the rule can be shown
-            holds = pair in held and (packets > 0 or pair not in probed)
-            proof.append(Proof(f"drop rule {pair[0]} > {pair[1]}", place, "in force, counter rising", seen, holds))
-        return proof
-
-    def _reachability(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
-        alive = lab.running()
-        cut = set(self.pairs) if in_force else set[Pair]()
-        # pairs that another cut holds are that one's to prove
-        others = {
-            pair
-            for name, state in Bridge.of(lab.manifest).cuts().items()
-            if name != self.cut_name
-            for pair in state.pairs
-        }
-        wanted = [pair for pair in permutations(alive, 2) if pair not in others]
-        proof = []
-        for (source, target), reach in tcp_matrix(
-            lab, wanted, PEER_PORT, SILENCE_SECONDS if in_force else ANSWER_SECONDS
-        ).items():
-            should = Reach.SILENT if (source, target) in cut else Reach.ANSWERED
-            proof.append(
-                Proof(f"tcp {source} > {target}", f"{source}, {when}", should.value, reach.value, reach is should)
-            )
-        return proof
-
-    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
-        """Probes take a second or two; the rest is for a slow machine."""
-        return 30.0
+def _rest(named: tuple[str, ...], nodes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in nodes if name not in named)

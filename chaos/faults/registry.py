@@ -5,7 +5,8 @@ from __future__ import annotations
 from chaos.faults.base import Fault
 from chaos.faults.data import BitFlip, Truncate
 from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
-from chaos.faults.network import Partition
+from chaos.faults.link import LinkDown
+from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.power import PowerOff
 from chaos.faults.records import Record
 from chaos.faults.rollback import Rollback
@@ -16,6 +17,12 @@ KINDS: dict[str, type[Fault]] = {
     for kind in (
         PowerOff,
         Partition,
+        Isolate,
+        BridgeCut,
+        OneWay,
+        CutClients,
+        CutPeers,
+        LinkDown,
         DiskFull,
         DiskSlow,
         DiskError,

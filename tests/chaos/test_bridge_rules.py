@@ -10,12 +10,22 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chaos.faults import bridge
 from chaos.faults.bridge import Bridge
+from chaos.faults.flows import Flow, both_ways, service
 from chaos.faults.lease import Keeper
-from chaos.faults.network import Partition
+from infra.manifest import OBSERVER_PORTS
 from machine.errors import ToolError
+from machine.netns import connect
+
+RULES = bridge.Rules(
+    "bridge",
+    "etcdlab_faults",
+    {"a": IPv4Address("10.9.0.1"), "b": IPv4Address("10.9.0.2"), "host": IPv4Address("10.9.0.254")},
+)
 
 CUT = """\
 add table bridge etcdlab_faults
@@ -30,26 +40,51 @@ add rule bridge etcdlab_faults p1 ip saddr 10.9.0.2 ip daddr 10.9.0.1 ip saddr .
 
 
 def test_a_cut_is_one_transaction_with_a_set_that_times_out_and_a_counting_rule_per_direction() -> None:
-    pairs = [("a>b", "10.9.0.1", "10.9.0.2"), ("b>a", "10.9.0.2", "10.9.0.1")]
-    assert bridge.render_cut("etcdlab_faults", "p1", pairs, 30) == CUT
+    assert bridge.render_cut(RULES, "p1", both_ways("a", "b"), 30) == CUT
+
+
+def test_cuts_of_a_port_match_it_by_direction_and_let_this_host_observe() -> None:
+    text = bridge.render_cut(RULES, "p1", service("host", "a", 2379), 30)
+    rules = [line for line in text.splitlines() if line.startswith("add rule")]
+    assert [line.split()[4] for line in rules] == ["p1__out", "p1__in"]
+    assert "th dport 2379 th sport != 20000-29999 " in rules[0]
+    assert "th sport 2379 th dport != 20000-29999 " in rules[1]
+    assert "hook output" in text
+    assert "hook input" in text
+    peers = bridge.render_cut(RULES, "p1", service("a", "b", 2380), 30)
+    assert "!=" not in peers
+    assert "hook forward" in peers
+
+
+def test_in_a_guest_packets_are_dropped_where_they_come_in() -> None:
+    inside = bridge.render_cut(bridge.Rules("inet", "t", RULES.addresses), "p1", both_ways("a", "b"), 30)
+    assert "add chain inet t p1__in { type filter hook input priority -300; policy accept; }" in inside
+    assert "forward" not in inside
+
+
+@given(st.builds(Flow, *[st.sampled_from(["a", "b2", "host"])] * 2, *[st.integers(0, 65535)] * 2))
+def test_a_flow_is_read_back_from_the_comment_of_its_rule(flow: Flow) -> None:
+    assert Flow.parse(str(flow)) == flow
+
+
+def test_a_flow_stops_a_connection_by_its_packets_or_by_the_answers() -> None:
+    there, back = service("a", "b", 2380)
+    for flow in (there, back):
+        assert flow.stops("a", "b", 2380)
+        assert not flow.stops("b", "a", 2380)
+        assert not flow.stops("a", "b", 2379)
+    for flow in both_ways("a", "b"):
+        assert flow.stops("a", "b", 1)
+        assert flow.stops("b", "a", 1)
+        assert not flow.stops("a", "c", 1)
 
 
 def test_renewing_replaces_the_elements_in_the_same_transaction() -> None:
-    text = bridge.render_renewal("etcdlab_faults", "p1", [("a>b", "10.9.0.1", "10.9.0.2")], 5)
+    text = bridge.render_renewal(RULES, "p1", [Flow("a", "b")], 5)
     assert text.splitlines() == [
         "flush set bridge etcdlab_faults p1",
         "add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 5s }",
     ]
-
-
-def test_a_partition_cuts_both_ways_between_groups_and_never_inside_one() -> None:
-    pairs = set(Partition((("a", "b"), ("c",))).pairs)
-    assert pairs == {("a", "c"), ("c", "a"), ("b", "c"), ("c", "b")}
-
-
-def test_one_group_is_cut_from_all_others() -> None:
-    assert Partition.normalise((("b",),), ("a", "b", "c")) == (("b",), ("a", "c"))
-    assert Partition.normalise((("a",), ("c",)), ("a", "b", "c")) == (("a",), ("c",))
 
 
 A, B, C = "10.9.0.1", "10.9.0.2", "10.9.0.3"
@@ -103,22 +138,18 @@ def net() -> Iterator[Net]:
         made.close()
 
 
-def two_way(one: str, other: str) -> list[tuple[str, str]]:
-    return [(one, other), (other, one)]
-
-
 @needs_root
 @pytest.mark.integration
 def test_a_cut_drops_and_counts_both_directions_and_leaves_others_alone(net: Net) -> None:
     assert net.reaches("a", B)
-    net.bridge.cut("p1", two_way("a", "b"), 60)
+    net.bridge.cut("p1", both_ways("a", "b"), 60)
     assert not net.reaches("a", B)
     assert not net.reaches("b", A)
     assert net.reaches("a", C)
     state = net.bridge.cuts()["p1"]
     assert state.pairs == {("a", "b"), ("b", "a")}
-    assert state.dropped[("a", "b")] > 0
-    assert state.dropped[("b", "a")] > 0
+    assert state.dropped[Flow("a", "b")] > 0
+    assert state.dropped[Flow("b", "a")] > 0
     net.bridge.mend("p1")
     assert net.reaches("a", B)
     assert not net.bridge.present()
@@ -143,7 +174,7 @@ def test_an_open_connection_is_cut_too(net: Net) -> None:
             answers = []
             for step in ("before", "during"):
                 if step == "during":
-                    net.bridge.cut("p1", two_way("a", "b"), 60)
+                    net.bridge.cut("p1", both_ways("a", "b"), 60)
                 client.stdin.write("x\n")
                 client.stdin.flush()
                 answers.append(client.stdout.readline().strip())
@@ -176,13 +207,13 @@ for line in sys.stdin:
 @needs_root
 @pytest.mark.integration
 def test_two_cuts_come_and_go_in_any_order(net: Net) -> None:
-    net.bridge.cut("p1", two_way("a", "b"), 60)
-    net.bridge.cut("p2", two_way("a", "c"), 60)
+    net.bridge.cut("p1", both_ways("a", "b"), 60)
+    net.bridge.cut("p2", both_ways("a", "c"), 60)
     net.bridge.mend("p1")
     assert net.reaches("a", B)
     assert not net.reaches("a", C)
-    net.bridge.cut("p1", two_way("a", "b"), 60)
-    net.bridge.cut("p1", two_way("a", "b"), 60)
+    net.bridge.cut("p1", both_ways("a", "b"), 60)
+    net.bridge.cut("p1", both_ways("a", "b"), 60)
     net.bridge.mend("p2")
     assert net.reaches("a", C)
     assert not net.reaches("a", B)
@@ -194,14 +225,14 @@ def test_two_cuts_come_and_go_in_any_order(net: Net) -> None:
 @needs_root
 @pytest.mark.integration
 def test_the_kernel_lifts_a_cut_that_nobody_renews_and_not_one_that_is_renewed(net: Net) -> None:
-    pairs = two_way("a", "b")
+    pairs = both_ways("a", "b")
     keeper = Keeper(0.2)
     net.bridge.cut("kept", pairs, 1)
-    net.bridge.cut("left", two_way("a", "c"), 1)
+    net.bridge.cut("left", both_ways("a", "c"), 1)
     keeper.hold("kept", lambda: net.bridge.renew("kept", pairs, 1))
     time.sleep(2.0)
     cuts = net.bridge.cuts()
-    assert cuts["kept"].pairs == set(pairs)
+    assert cuts["kept"].flows == set(pairs)
     assert not cuts["left"].pairs
     assert net.reaches("a", C)
     keeper.close()
@@ -215,7 +246,7 @@ def test_the_kernel_lifts_a_cut_that_nobody_renews_and_not_one_that_is_renewed(n
 @needs_root
 @pytest.mark.integration
 def test_counters_survive_a_renewal_and_renewing_a_cut_that_is_gone_is_an_error(net: Net) -> None:
-    pairs = two_way("a", "b")
+    pairs = both_ways("a", "b")
     net.bridge.cut("p1", pairs, 30)
     net.reaches("a", B)
     before = net.bridge.cuts()["p1"].dropped
@@ -236,4 +267,25 @@ def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
     )
     cuts = bridge.parse_table(listed, {})
     assert cuts["p1"].pairs == frozenset()
-    assert cuts["p1"].dropped == {("a", "b"): 7}
+    assert cuts["p1"].dropped == {Flow("a", "b"): 7}
+
+
+@needs_root
+@pytest.mark.integration
+def test_a_cut_of_one_port_leaves_the_others_and_this_host_s_observers(net: Net) -> None:
+    """The hub is this host: its connections to the client port are cut, those from an observer's port are not."""
+    net.sh(f"ip -n {net.hub} addr add 10.9.0.254/24 dev lab0")
+    cut = Bridge(net.hub, bridge.TABLE, {**net.bridge.addresses, "host": IPv4Address("10.9.0.254")})
+    flows = [*service("b", "a", 2379), *service("host", "a", 2379)]
+    cut.cut("p1", flows, 60)
+    assert cut.cuts()["p1"].flows == set(flows)
+    assert net.reaches("b", A)  # port 9
+    with pytest.raises(TimeoutError):
+        connect(net.hub, A, 2379, 0.7)
+    with pytest.raises(ConnectionRefusedError):
+        connect(net.hub, A, 2379, 2.0, source_ports=OBSERVER_PORTS)
+    assert cut.cuts()["p1"].dropped[Flow("host", "a", 2379)] > 0
+    cut.mend("p1")
+    with pytest.raises(ConnectionRefusedError):
+        connect(net.hub, A, 2379, 2.0)
+    assert not cut.present()

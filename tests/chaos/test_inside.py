@@ -11,7 +11,7 @@ import pytest
 
 from chaos import inside
 from chaos.inside import SCRIPT, Session
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 
 
 @pytest.fixture
@@ -88,3 +88,18 @@ def test_a_program_that_never_answers_leaves_every_attempt_untried(monkeypatch: 
             deaf.clock(1)
     finally:
         deaf.close()
+
+
+def test_a_script_runs_to_its_end_with_its_status_and_both_outputs(session: Session) -> None:
+    done = session.run("echo one; echo 'two  \\n' >&2\nfalse || exit 7", 5)
+    assert done.status == 7
+    assert (done.stdout, done.stderr) == ("one\n", "two  \\n\n")
+    again = session.run("set -e; cd /; pwd", 5)
+    assert (again.stdout, again.stderr) == ("/\n", "")
+    assert session.run(":", 5).ok
+
+
+def test_a_script_that_does_not_end_is_given_up_and_the_shell_with_it(session: Session) -> None:
+    with pytest.raises(DeadlineError, match="sleep"):
+        session.run("echo begun; sleep 30", 0.3)
+    assert not session.alive

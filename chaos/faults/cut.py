@@ -1,0 +1,196 @@
+"""What all cuts share: flows that are dropped at the bridge or in the guests, and the proof by probes and counters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, ClassVar
+
+from chaos.faults.base import Fault, Proof
+from chaos.faults.bridge import Bridge, CutState
+from chaos.faults.flows import HOST, Flow, Pair, stopped
+from chaos.faults.guestcuts import Guests, share
+from chaos.faults.parameters import Parameter
+from chaos.inside import ANSWER_SECONDS
+from chaos.probes import FROM_HERE_SECONDS, SILENCE_SECONDS, Reach, answers, linked, meaning, tcp_attempts
+from infra.manifest import CLIENT_PORT, PEER_PORT
+from machine.errors import UsageError
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+WHERE = Parameter(
+    "where",
+    "word",
+    "auto",
+    "where packets are dropped: bridge, guest, or auto (at the bridge where it is ours)",
+    choices=("auto", "bridge", "guest"),
+)
+
+SKEW_SECONDS = 1.0
+"""How far apart the rules of two guests may come."""
+
+Probe = tuple[str, str, int]
+"""Source, target, TCP port."""
+
+
+@dataclass(frozen=True)
+class Cut(Fault):
+    """Flows between machines that are dropped, those of open connections too. Ssh from this host goes on."""
+
+    family: ClassVar[str] = "network"
+    parameters: ClassVar[tuple[Parameter, ...]] = (WHERE,)
+    needs_power: ClassVar[bool] = False
+    ports: ClassVar[tuple[int, ...]] = (PEER_PORT,)
+    """Ports that every directed pair of nodes is probed at."""
+    from_host: ClassVar[bool] = False
+    """Whether this host's way to the client ports is probed too."""
+
+    @property
+    @abstractmethod
+    def flows(self) -> tuple[Flow, ...]:
+        """What is dropped."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Directed pairs that something is dropped between."""
+        return tuple(dict.fromkeys(flow.pair for flow in self.flows))
+
+    @property
+    def cut_name(self) -> str:
+        """Name of the chains and the set of this cut."""
+        return self.id.replace("-", "_")
+
+    # -- where ---------------------------------------------------------------------------------------------
+
+    def in_guests(self, lab: Lab) -> bool:
+        """Whether the rules are made inside the guests."""
+        where = self.value("where")
+        return where == "guest" or (where == "auto" and not Bridge.of(lab.manifest).ours())
+
+    def check(self, lab: Lab) -> None:
+        """Refuse a bridge that we may not touch, and guests that do not run."""
+        if self.value("where") == "bridge" and not Bridge.of(lab.manifest).ours():
+            raise UsageError(
+                "nftables cannot be changed where the lab's bridge is",
+                where=f"bridge {lab.manifest.hypervisor.bridge}",
+                next="Run as root on the hypervisor's host, or take --set where=guest.",
+            )
+        if self.in_guests(lab) and (off := sorted(set(share(self.flows)) - set(lab.running()))):
+            raise UsageError(f"{self.name} inside the guests needs machines that run: {', '.join(off)} does not")
+
+    def place(self, lab: Lab) -> str:
+        """The bridge, or the guests."""
+        return "guest" if self.in_guests(lab) else f"bridge {lab.manifest.hypervisor.bridge}"
+
+    def apply(self, lab: Lab) -> None:
+        """At the bridge one nft transaction for all flows; in the guests one in each, at the same time."""
+        if self.in_guests(lab):
+            Guests(lab, self.id).cut(self.cut_name, self.flows, self.lease)
+        else:
+            Bridge.of(lab.manifest).cut(self.cut_name, self.flows, self.lease)
+
+    def renew(self, lab: Lab) -> None:
+        """Start the lease of every pair anew."""
+        if self.in_guests(lab):
+            Guests(lab, self.id).renew(self.cut_name, self.flows, self.lease)
+        else:
+            Bridge.of(lab.manifest).renew(self.cut_name, self.flows, self.lease)
+
+    def lift(self, lab: Lab) -> None:
+        """Remove the rules."""
+        if self.in_guests(lab):
+            Guests(lab, self.id).mend(self.cut_name, self.flows)
+        else:
+            Bridge.of(lab.manifest).mend(self.cut_name)
+
+    # -- proof ---------------------------------------------------------------------------------------------
+
+    def baseline(self, lab: Lab) -> tuple[Proof, ...]:
+        """Every pair that will be cut is reachable before, else the cut would prove nothing."""
+        cuts = self._cuts(lab, lab.running())
+        return () if self.cut_name in cuts else tuple(self._reachability(lab, cuts, in_force=False, when="before"))
+
+    def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+        """Probe every directed pair from inside the guests, then read the rules and their counters."""
+        alive = lab.running()
+        proof = self._reachability(
+            lab, self._cuts(lab, alive), in_force=in_force, when="during" if in_force else "after"
+        )
+        proof += self.further(lab, in_force=in_force)
+        cut, place = self._cuts(lab, alive).get(self.cut_name), self.place(lab)
+        if not in_force:
+            return [*proof, Proof("rules of the cut", place, "gone", "there" if cut else "gone", cut is None)]
+        proof += [self._rule(flow, cut, place, set(linked(lab))) for flow in self.flows]
+        return proof + (self._skew(lab) if self.in_guests(lab) else [])
+
+    def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:  # noqa: ARG002 - most have no more
+        """What a kind of cut probes beside TCP."""
+        return []
+
+    def _rule(self, flow: Flow, cut: CutState | None, place: str, linked_nodes: set[str]) -> Proof:
+        held = cut is not None and flow in cut.flows
+        packets = cut.dropped.get(flow, 0) if cut else 0
+        # answers may be none, and a dead end sends nothing: there only the rule can be shown
+        must_count = not flow.from_port and {*flow.pair} - {HOST} <= linked_nodes and self.sends(flow)
+        expected = "in force, counter rising" if must_count else "in force"
+        seen = f"{'in force' if held else 'not in force'}, {packets} packets dropped"
+        return Proof(f"drop rule {flow}", place, expected, seen, held and (packets > 0 or not must_count))
+
+    def sends(self, flow: Flow) -> bool:
+        """Whether our own probes send something along a flow."""
+        return flow.target != HOST and (flow.source != HOST or self.from_host)
+
+    def _skew(self, lab: Lab) -> list[Proof]:
+        skew = Guests(lab, self.id).skew([node for node in share(self.flows) if node in lab.running()])
+        seen = "unknown" if skew is None else f"{skew:.2f} s"
+        expected = f"at most {SKEW_SECONDS:g} s"
+        return [Proof("first to last guest", "guest", expected, seen, skew is not None and skew <= SKEW_SECONDS)]
+
+    def _cuts(self, lab: Lab, alive: Iterable[str]) -> dict[str, CutState]:
+        """Every cut in force, ours and others'."""
+        found = Bridge.of(lab.manifest).cuts()
+        return found | Guests(lab, self.id).cuts(alive) if self.in_guests(lab) else found
+
+    def _reachability(self, lab: Lab, cuts: dict[str, CutState], *, in_force: bool, when: str) -> list[Proof]:
+        # what another cut holds is that one's to prove
+        others = [flow for name, state in cuts.items() if name != self.cut_name for flow in state.flows]
+        nodes = linked(lab)
+        probes = [(s, t, port) for s, t in permutations(nodes, 2) for port in self.ports]
+        probes += [(HOST, node, CLIENT_PORT) for node in nodes if self.from_host]
+        probes = [probe for probe in probes if not stopped(others, *probe)]
+        expected = {
+            probe: Reach.SILENT if in_force and stopped(self.flows, *probe) else Reach.ANSWERED for probe in probes
+        }
+        seconds = SILENCE_SECONDS if in_force else ANSWER_SECONDS
+        proof = []
+        for probe, (reach, took) in reached(lab, probes, seconds).items():
+            source, target, port = probe
+            should = expected[probe]
+            seen = reach.value + (f" in {1000 * took:.0f} ms" if took is not None else "")
+            proof.append(
+                Proof(f"tcp {source} > {target}:{port}", f"{source}, {when}", should.value, seen, reach is should)
+            )
+        return proof
+
+    def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
+        """Probes take a second or two; the rest is for a slow machine."""
+        return 30.0
+
+
+def reached(lab: Lab, probes: Iterable[Probe], seconds: float) -> dict[Probe, tuple[Reach, float | None]]:
+    """Make all probes at once, from guests and from this host; with the seconds that a connection took."""
+    probes = list(probes)
+    here = [probe for probe in probes if probe[0] == HOST]
+
+    def one(probe: Probe) -> tuple[Reach, None]:
+        address = lab.manifest.node(probe[1]).address
+        return Reach.ANSWERED if answers(lab, address, probe[2], FROM_HERE_SECONDS) else Reach.SILENT, None
+
+    with ThreadPoolExecutor(len(here) + 1) as pool:
+        found = pool.submit(tcp_attempts, lab, [probe for probe in probes if probe[0] != HOST], seconds)
+        mine: dict[Probe, tuple[Reach, float | None]] = dict(zip(here, pool.map(one, here), strict=True))
+        return {probe: (meaning(attempt), attempt.seconds) for probe, attempt in found.result().items()} | mine

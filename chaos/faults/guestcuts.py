@@ -1,0 +1,121 @@
+"""Cuts inside the guests: the rules of chaos.faults.bridge in each guest's own kernel, where the bridge is not ours.
+
+Each guest drops what comes in to it. A guest that reboots has lost its rules, and observing says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chaos.faults.bridge import (
+    TABLE,
+    CutState,
+    Rules,
+    addresses_of,
+    parse_table,
+    render_cut,
+    render_renewal,
+    render_undo,
+)
+from chaos.faults.flows import HOST, Flow, Pair
+from chaos.faults.guest import CALL_SECONDS, DIRECTORY, armed, disarmed, each, renewed
+from machine.errors import LabError
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """All guests of a lab, for the cut of one fault."""
+
+    lab: Lab
+    fault_id: str
+
+    def cut(self, name: str, flows: Iterable[Flow], lease: int) -> None:
+        """Arm the timers in all guests, then make the rules in all at once, so that they lie close together."""
+        by_node = share(flows)
+        each(self.lab, by_node, lambda node: armed(self.fault_id, ":", self._undo(name, by_node[node]), lease))
+        each(
+            self.lab,
+            by_node,
+            lambda node: (
+                f"{_nft(render_cut(self._rules, name, by_node[node], lease))}"
+                f"\ncut -d' ' -f1 /proc/uptime >{DIRECTORY}/{self.fault_id}/at"
+            ),
+        )
+
+    def renew(self, name: str, flows: Iterable[Flow], lease: int) -> None:
+        """Start timers and leases anew; raises ToolError when a cut is gone."""
+        by_node = share(flows)
+        each(
+            self.lab,
+            by_node,
+            lambda node: (
+                f"set -e\n{_nft(render_renewal(self._rules, name, by_node[node], lease))}\n{renewed(self.fault_id)}"
+            ),
+        )
+
+    def mend(self, name: str, flows: Iterable[Flow]) -> None:
+        """Remove a cut from all guests that run; safe when there is none."""
+        by_node = share(flows)
+        running = set(self.lab.running())
+        nodes = [node for node in by_node if node in running]
+        each(self.lab, nodes, lambda node: disarmed(self.fault_id, self._undo(name, by_node[node])))
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules("inet", TABLE, addresses_of(self.lab.manifest))
+
+    def _undo(self, name: str, flows: Iterable[Flow]) -> str:
+        """Script that removes the cut, and the table with the last one."""
+        return (
+            f"{_nft(render_undo(self._rules, name, flows))}\n"
+            f"nft list table inet {TABLE} | grep -q chain || nft delete table inet {TABLE}"
+        )
+
+    def cuts(self, nodes: Iterable[str]) -> dict[str, CutState]:
+        """Every cut in these guests, by name, taken together; a guest that is not reached has none."""
+        listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
+        addresses = addresses_of(self.lab.manifest)
+        found: dict[str, CutState] = {}
+        for node in nodes:
+            try:
+                said = self.lab.inside.run(self.lab.shell(node), listing, CALL_SECONDS).stdout
+            except LabError:
+                continue
+            for name, state in parse_table(json.loads(said), addresses).items():
+                known = found.get(name, CutState(frozenset[Pair](), {}))
+                found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
+        return found
+
+    def skew(self, nodes: Iterable[str]) -> float | None:
+        """Seconds from the first guest's rules to the last one's; None when a guest does not tell.
+
+        Each guest noted its uptime when its rules were made; its uptime now, asked from here, gives this host's time.
+        """
+        read = each(self.lab, nodes, f"cat {DIRECTORY}/{self.fault_id}/at", check=False)
+        clocks = self.lab.inside.clocks(self.lab.shell(node) for node in read)
+        made = []
+        for node, done in read.items():
+            clock = clocks[node]
+            if not done.ok or isinstance(clock, LabError):
+                return None
+            made.append(clock.at_ns / 1e9 - (clock.uptime - float(done.stdout)))
+        return max(made) - min(made)
+
+
+def share(flows: Iterable[Flow]) -> dict[str, list[Flow]]:
+    """Each guest's part: what comes in to it, and what it sends to this host."""
+    by_node: dict[str, list[Flow]] = {}
+    for flow in flows:
+        by_node.setdefault(flow.source if flow.target == HOST else flow.target, []).append(flow)
+    return by_node
+
+
+def _nft(text: str) -> str:
+    return f"printf %s {shlex.quote(text)} | nft -f -"
