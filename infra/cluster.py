@@ -97,7 +97,8 @@ class Cluster:
 
     def __init__(self, manifest: Manifest, paths: StackPaths) -> None:
         self.manifest = manifest
-        self._gateway = Gateway(manifest.hypervisor.netns, paths)
+        self.gateway = Gateway(manifest.hypervisor.netns, paths)
+        """Calls to single members."""
 
     def status(self, seconds: float = STATUS_SECONDS) -> list[EndpointStatus]:
         """Every member's status, in the manifest's order; answered without quorum too."""
@@ -152,7 +153,7 @@ class Cluster:
             if leader is None or not statuses[to].ok:
                 raise Pending("no leader" if leader is None else statuses[to].error)
             try:
-                self._gateway.post(
+                self.gateway.post(
                     self.manifest.node(leader),
                     "maintenance/transfer-leadership",
                     {"targetID": str(statuses[to].member_id)},
@@ -206,14 +207,14 @@ class Cluster:
         seen = []
         for node in (node for node in self.manifest.nodes if node.name != without):
             try:
-                return self._gateway.post(node, path, body, seconds)
+                return self.gateway.post(node, path, body, seconds)
             except CallError as error:
                 seen.append(f"{node.name}: {error}")
         raise ToolError("No member answers", next="./lab status shows them.", tail="\n".join(seen))
 
     def _status(self, node: Node, seconds: float) -> EndpointStatus:
         try:
-            answer = self._gateway.post(node, "maintenance/status", {}, seconds)
+            answer = self.gateway.post(node, "maintenance/status", {}, seconds)
         except CallError as error:
             return EndpointStatus(node.name, ok=False, error=str(error), kind=error.kind)
         return status_from(node.name, answer)
@@ -221,7 +222,7 @@ class Cluster:
     def _health(self, node: Node, seconds: float) -> MemberHealth:
         started = time.monotonic()
         try:
-            healthy, reason = self._gateway.health(node, seconds)
+            healthy, reason = self.gateway.health(node, seconds)
         except LabError as error:
             healthy, reason = False, str(error).rstrip(".")
         return MemberHealth(node.name, healthy, reason, time.monotonic() - started)
@@ -229,11 +230,11 @@ class Cluster:
     def _hash(self, node: Node, revision: int, seconds: float) -> int:
         body = {"revision": str(revision)}
         try:
-            answer = self._gateway.post(node, "maintenance/hashkv", body, seconds)
+            answer = self.gateway.post(node, "maintenance/hashkv", body, seconds)
         except CallError as error:
             if error.status != 404:
                 raise
-            answer = self._gateway.post(node, "maintenance/hash", body, seconds)  # where 3.5 and earlier have it
+            answer = self.gateway.post(node, "maintenance/hash", body, seconds)  # where 3.5 and earlier have it
         return number(answer, "hash")
 
 

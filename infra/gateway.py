@@ -40,8 +40,14 @@ class Gateway:
         self._namespace = namespace
         self._paths = paths
 
+    @property
+    def namespace(self) -> str | None:
+        """The network namespace that calls are made from."""
+        return self._namespace
+
     @functools.cached_property
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """TLS as the lab's client speaks it. Raises NotBuiltError when its files cannot be read."""
         paths = self._paths
         try:
             context = ssl.create_default_context(cafile=str(paths.ca_cert))
@@ -54,7 +60,7 @@ class Gateway:
 
     def post(self, node: Node, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
         """POST /v3/`path`; all of it, connecting included, takes at most about `seconds`. Raises CallError."""
-        text = self._exchange(node, "POST", f"/v3/{path}", seconds, body=json.dumps(body), tls=self._tls)
+        text = self._exchange(node, "POST", f"/v3/{path}", seconds, body=json.dumps(body), tls=self.tls)
         return _document(text)
 
     def health(self, node: Node, seconds: float) -> tuple[bool, str]:

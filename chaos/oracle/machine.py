@@ -17,6 +17,7 @@ DELAYS: Final[Mapping[str, str]] = {
     "round_trip": "round trip between members",
     "fsync": "flush of the log to disk (fsync)",
     "scheduling": "scheduling delay in the guest",
+    "stuck": "a probe given up after 6 s, a delay",
 }
 
 
@@ -27,6 +28,8 @@ class Machine:
     round_trip: float = 0.0
     fsync: float = 0.0
     scheduling: float = 0.0
+    stuck: float = 0.0
+    """Seconds after which a probe that should take two was given up."""
     put: float = 0.0
     """Median of an idle put."""
     get: float = 0.0
@@ -63,7 +66,7 @@ class Machine:
         Heartbeat: the worst delay, in steps of 50 ms, at least etcd's own 100 ms; election: ten heartbeats, etcd's own
         proportion; etcd's upper limit of 50 s is kept (E embed/config.go).
         """
-        worst = max(self.round_trip, self.fsync, self.scheduling)
+        worst = max(self.round_trip, self.fsync, self.scheduling, self.stuck)
         heartbeat = min(5000, max(100, -(-round(worst * 1000) // 50) * 50))
         return heartbeat, 10 * heartbeat
 

@@ -1,0 +1,1 @@
+"""What the cluster did, by the clock: samples of every member, events of etcd's log, figures from both."""

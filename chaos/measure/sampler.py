@@ -1,0 +1,90 @@
+"""Samples of every member, all through a scenario: who leads, term, index, size, alarms; one JSON line each.
+
+A process of its own, inside the lab's namespace, so that neither pytest's work nor a silent member delays the samples.
+Status is a local call (answered without quorum). The metrics page is none of its business: it is 170 kB and costs an
+emulated processor 0.3 s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from chaos.measure.samples import Sample, read_samples
+from infra.manifest import CLIENT_PORT, Manifest
+from machine.paths import CHECKOUT, StackPaths
+from machine.process import in_netns
+
+PERIOD: Final = 1.0
+"""Seconds from one sample of a member to the next."""
+
+
+class Sampler:
+    """Samples all members into `path` while it is open."""
+
+    def __init__(
+        self,
+        nodes: Sequence[tuple[str, str]],
+        path: Path,
+        *,
+        tls: Sequence[Path] = (),
+        netns: str | None = None,
+        period: float = PERIOD,
+    ) -> None:
+        """`nodes`: name and `ADDRESS:PORT`; `tls`: files of CA, certificate and key, none: in the clear."""
+        self.path = path
+        self._order = {"nodes": nodes, "path": str(path), "tls": [str(one) for one in tls], "period": period}
+        self._netns = netns
+        self._process: subprocess.Popen[str] | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, paths: StackPaths, path: Path, period: float = PERIOD) -> Self:
+        """For the members of a lab."""
+        nodes = [(node.name, f"{node.address}:{CLIENT_PORT}") for node in manifest.nodes]
+        tls = (paths.ca_cert, paths.client_cert, paths.client_key)
+        return cls(nodes, path, tls=tls, netns=manifest.hypervisor.netns, period=period)
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        argv = in_netns(self._netns, [sys.executable, "-m", "chaos.measure.sampler_child"])
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=CHECKOUT,
+            env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+            start_new_session=True,  # Ctrl-C is for the parent; the pipe's end ends the child
+        )
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        self._process.stdin.write(json.dumps(self._order) + "\n")
+        self._process.stdin.flush()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End sampling."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101
+        try:
+            process.stdin.close()
+            process.wait(5)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+
+    @property
+    def rows(self) -> list[Sample]:
+        """The samples so far."""
+        return list(read_samples(self.path))

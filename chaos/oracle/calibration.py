@@ -1,0 +1,267 @@
+"""The machine measured before anything is broken: what its links, disks and processors cost, and whether T holds it.
+
+All nodes at once, 8 s at most in all (put and get first, then the probes); what could not be measured is left out and
+said. Kept in report.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from chaos.measure import metrics
+from chaos.oracle.machine import Machine
+from chaos.oracle.timing import Timing
+from chaos.workload.outcome import Op
+from infra.manifest import METRICS_PORT, PEER_PORT, Manifest
+from machine.errors import DeadlineError, LabError
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+
+LIMIT: Final = 6.0
+"""Seconds that a node's measurements may take; put and get before them take at most CALL_LIMIT."""
+
+SCRIPT_LIMIT: Final = 4
+"""Seconds after which the script in the guest is ended, so that what it has measured until then still arrives."""
+
+CALL_LIMIT: Final = 2.0
+
+PHASE: Final = 1.0
+"""Seconds for each part of a node's measurements."""
+
+SLEEPS: Final = 30
+"""Short sleeps of the scheduling probe, 10 ms each: a third of a second in all on an idle machine."""
+
+SLEEP: Final = 0.010
+FLUSHES: Final = 5
+CONNECTS: Final = 3
+CALLS: Final = 10
+CALIBRATION_KEY: Final = "etcd-lab/calibration"
+
+# bash's read -t waits by select(2), so that a late answer is a late wake-up; EPOCHREALTIME costs no process. Each part
+# ends by itself after PHASE; the metrics page comes last, as it costs most.
+_PROBE: Final = """
+exec 9<> <(:)
+began=${{EPOCHREALTIME/[.,]/}}
+for ((i = 0; i < {sleeps} && (${{EPOCHREALTIME/[.,]/}} - began) < {phase}; i++)); do
+  a=${{EPOCHREALTIME/[.,]/}}; read -r -t {sleep} -u 9 _; echo "sleep $(( ${{EPOCHREALTIME/[.,]/}} - a ))"
+done
+began=${{EPOCHREALTIME/[.,]/}}
+for ((i = 0; i < {connects} && (${{EPOCHREALTIME/[.,]/}} - began) < {phase}; i++)); do for peer in {peers}; do
+  a=${{EPOCHREALTIME/[.,]/}}
+  if exec 8<>/dev/tcp/$peer/{port}; then echo "connect $(( ${{EPOCHREALTIME/[.,]/}} - a ))"; exec 8>&-; fi
+done; done 2>/dev/null
+f=/var/lib/etcd/.etcd-lab-probe
+trap 'rm -f "$f"' EXIT
+LC_ALL=C dd if=/dev/zero of="$f" bs=4k count={flushes} oflag=dsync 2>&1 | sed -n 's/.*copied, \\(.*\\) s,.*/dd \\1/p'
+rm -f "$f"
+curl -sf --max-time 3 http://{address}:{metrics_port}/metrics | grep {wanted}
+exit 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """One node's measurements, in seconds."""
+
+    scheduling_median: float = 0.0
+    scheduling_worst: float = 0.0
+    """Overrun of a sleep of 10 ms."""
+    connect_median: float = 0.0
+    connect_worst: float = 0.0
+    """TCP connect to the peers' port: two late wake-ups of one machine and one of the other."""
+    flush: float = 0.0
+    """One 4 KiB write with O_DSYNC to the data volume."""
+    fsync_p99: float = 0.0
+    """etcd's own histogram, since its start."""
+    fsync_mean: float = 0.0
+    peer_round_trip: float = 0.0
+    """etcd's own: the slowest peer's average."""
+    ssh: float = 0.0
+    stuck: float = 0.0
+    """Seconds after which we gave up on all of it; 0: we did not."""
+    problem: str = ""
+    """What could not be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was measured, per node and in all."""
+
+    machine: Machine
+    nodes: Mapping[str, NodeFigures]
+    seconds: float
+    slow: tuple[str, ...] = ()
+    """Measurements that T does not hold."""
+    advice: str = ""
+    problems: tuple[str, ...] = field(default_factory=tuple)
+
+    def as_json(self) -> dict[str, Any]:
+        """For report.json; seconds rounded to 0.1 ms."""
+        return {**_rounded(asdict(self)), "nodes": {name: _rounded(asdict(one)) for name, one in self.nodes.items()}}
+
+    def __str__(self) -> str:
+        m = self.machine
+        figures = (
+            f"round trip {m.round_trip * 1000:.0f} ms, fsync {m.fsync * 1000:.0f} ms, scheduling delay "
+            f"{m.scheduling * 1000:.0f} ms, put {m.put * 1000:.0f} ms, get {m.get * 1000:.0f} ms"
+        )
+        told = self.advice or ("the timeouts hold what was measured" if self.problems else "the timeouts hold that")
+        return "; ".join([figures, told, *self.problems])
+
+
+def calibrate(lab: Lab) -> Calibration:
+    """Measure a healthy, idle lab. Never raises for what a node does not tell: it stands in `problems`."""
+    started = time.monotonic()
+    names = lab.manifest.node_names
+    put, get, problem = _calls(lab, names[0])
+    with ThreadPoolExecutor(len(names)) as pool:
+        figures = dict(zip(names, pool.map(lambda node: _node(lab, node), names), strict=True))
+    return summed(lab.manifest, figures, (put, get), seconds=time.monotonic() - started, problem=problem)
+
+
+def summed(
+    manifest: Manifest,
+    nodes: Mapping[str, NodeFigures],
+    calls: tuple[float, float],
+    *,
+    seconds: float = 0.0,
+    problem: str = "",
+) -> Calibration:
+    """The worst of all nodes and the median put and get, held against T."""
+    put, get = calls
+    machine = Machine(
+        round_trip=max((max(one.peer_round_trip, one.connect_median) for one in nodes.values()), default=0.0),
+        fsync=max((max(one.fsync_p99, one.flush) for one in nodes.values()), default=0.0),
+        scheduling=max((one.scheduling_worst for one in nodes.values()), default=0.0),
+        stuck=max((one.stuck for one in nodes.values()), default=0.0),
+        put=put,
+        get=get,
+    )
+    timing = Timing.of(manifest)
+    problems = [f"{name}: {one.problem}" for name, one in nodes.items() if one.problem]
+    return Calibration(
+        machine,
+        nodes,
+        seconds,
+        tuple(machine.too_slow_for(timing)),
+        machine.advice(timing),
+        tuple(problems + ([problem] if problem else [])),
+    )
+
+
+def probe_script(address: str, peers: list[str]) -> str:
+    """Bash script for a node: prints `sleep` and `connect` MICROSECONDS, `dd SECONDS`, and lines of its metrics."""
+    return _PROBE.format(
+        sleeps=SLEEPS,
+        sleep=SLEEP,
+        phase=round(PHASE * 1e6),
+        peers=" ".join(peers),
+        connects=CONNECTS,
+        port=PEER_PORT,
+        flushes=FLUSHES,
+        address=address,
+        metrics_port=METRICS_PORT,
+        wanted=metrics.PATTERN,
+    )
+
+
+def read_probe(text: str) -> dict[str, list[float]]:
+    """What the script printed, in seconds: `sleep` as overrun, `connect`, `dd` for all its flushes."""
+    found: dict[str, list[float]] = {"sleep": [], "connect": [], "dd": []}
+    for line in text.splitlines():
+        word, _, figure = line.partition(" ")
+        try:
+            value = float(figure)
+        except ValueError:
+            continue
+        if word == "sleep":
+            found[word].append(max(0.0, value / 1e6 - SLEEP))
+        elif word == "connect":
+            found[word].append(max(0.0, value / 1e6))
+        elif word == "dd":
+            found[word].append(value)
+    return found
+
+
+def _node(lab: Lab, node: str) -> NodeFigures:
+    shell, here = lab.shell(node), lab.manifest.node(node)
+    peers = [str(other.address) for other in lab.manifest.nodes if other.name != node]
+    argv = ["timeout", str(SCRIPT_LIMIT), "bash", "-c", probe_script(str(here.address), peers)]
+    started = time.monotonic()
+    try:
+        shell.run("true", seconds=LIMIT)
+        ssh = time.monotonic() - started
+        text = shell.run(argv, seconds=max(1.0, LIMIT - ssh), check=False).stdout
+    except DeadlineError:
+        return NodeFigures(stuck=time.monotonic() - started, problem=f"no probe ended within {LIMIT:g} s")
+    except LabError as error:
+        return NodeFigures(problem=error.what)
+    return figures_of(text, ssh)
+
+
+def figures_of(text: str, ssh: float) -> NodeFigures:
+    """A node's figures from what the script printed; what it did not come to is named as a problem."""
+    probe, page = read_probe(text), metrics.parse(text)
+    fsync, trips = page.histogram(metrics.FSYNC), page.histogram(metrics.ROUND_TRIP)
+    parts = {"scheduling": probe["sleep"], "connect": probe["connect"], "flush": probe["dd"], "metrics": fsync}
+    missing = [name for name, found in parts.items() if not found]
+    return NodeFigures(
+        scheduling_median=_median(probe["sleep"]),
+        scheduling_worst=_nearly_worst(probe["sleep"]),
+        connect_median=_median(probe["connect"]),
+        connect_worst=max(probe["connect"], default=0.0),
+        flush=_median(probe["dd"]) / FLUSHES,
+        fsync_p99=max((one.quantile(0.99) for one in fsync), default=0.0),
+        fsync_mean=max((one.mean for one in fsync), default=0.0),
+        peer_round_trip=max((one.mean for one in trips), default=0.0),
+        ssh=ssh,
+        problem=f"not measured in {LIMIT:g} s: {', '.join(missing)}" if missing else "",
+    )
+
+
+def _calls(lab: Lab, node: str) -> tuple[float, float, str]:
+    """Median seconds of an idle put and get by the recording client, and what went wrong."""
+    try:
+        client = lab.client(node)
+        puts = _repeated(lambda: client.put(CALIBRATION_KEY, "1", deadline=CALL_LIMIT / 2))
+        gets = _repeated(lambda: client.get(CALIBRATION_KEY, deadline=CALL_LIMIT / 2))
+        client.delete(CALIBRATION_KEY)
+    except LabError as error:
+        return 0.0, 0.0, f"put and get: {error.what}"
+    failed = [op for op in (*puts, *gets) if not op.ok]
+    return (
+        _median([op.seconds for op in puts if op.ok]),
+        _median([op.seconds for op in gets if op.ok]),
+        f"put and get: {len(failed)} failed, {failed[0]}" if failed else "",
+    )
+
+
+def _repeated(call: Callable[[], Op]) -> list[Op]:
+    """Up to CALLS operations in half of CALL_LIMIT; the first is left out, as it opens the connection."""
+    ended = time.monotonic() + CALL_LIMIT / 2
+    ops = [call()]
+    while len(ops) <= CALLS and time.monotonic() < ended:
+        ops.append(call())
+    return ops[1:] or ops
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else 0.0
+
+
+def _nearly_worst(values: list[float]) -> float:
+    """The worst but one of thirty, since one may be the probe's own start."""
+    return sorted(values)[-2] if len(values) > 1 else max(values, default=0.0)
+
+
+def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, 4) if isinstance(value, float) else _rounded(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }

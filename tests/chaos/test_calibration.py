@@ -1,0 +1,114 @@
+"""Calibration: reading what the probes print, the worst of all nodes, and the advice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from chaos.measure import metrics
+from chaos.oracle.calibration import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe, summed
+from infra.manifest import Manifest
+
+PAGE = """\
+# TYPE etcd_disk_wal_fsync_duration_seconds histogram
+etcd_disk_wal_fsync_duration_seconds_bucket{le="0.008"} 30
+etcd_disk_wal_fsync_duration_seconds_bucket{le="0.016"} 97
+etcd_disk_wal_fsync_duration_seconds_bucket{le="0.032"} 99
+etcd_disk_wal_fsync_duration_seconds_bucket{le="0.064"} 100
+etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"} 100
+etcd_disk_wal_fsync_duration_seconds_sum 1.2
+etcd_disk_wal_fsync_duration_seconds_count 100
+etcd_network_peer_round_trip_time_seconds_bucket{To="b6",le="0.4096"} 50
+etcd_network_peer_round_trip_time_seconds_bucket{To="b6",le="+Inf"} 52
+etcd_network_peer_round_trip_time_seconds_sum{To="b6"} 5.2
+etcd_network_peer_round_trip_time_seconds_count{To="b6"} 52
+etcd_network_peer_round_trip_time_seconds_bucket{To="bf",le="+Inf"} 10
+etcd_network_peer_round_trip_time_seconds_sum{To="bf"} 0.5
+etcd_network_peer_round_trip_time_seconds_count{To="bf"} 10
+etcd_network_peer_sent_bytes_total{To="b6"} 100
+etcd_network_peer_sent_bytes_total{To="bf"} 1.5e+06
+etcd_server_heartbeat_send_failures_total 3
+go_goroutines 77
+"""
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return Manifest.model_validate(
+        {
+            "lab_id": "01234567",
+            "stack": "lab",
+            "nodes": [
+                {"name": "a", "address": "10.0.0.1", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1},
+            ],
+            "subnet": "10.0.0.0/24",
+            "gateway": "10.0.0.254",
+            "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
+            "etcd_version": "3.6.16",
+            "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
+            "peers": "address",
+        }
+    )
+
+
+def test_a_metrics_page_gives_quantiles_means_and_sums() -> None:
+    page = metrics.parse(PAGE)
+    (fsync,) = page.histogram(metrics.FSYNC)
+    assert fsync.quantile(0.5) == 0.016
+    assert fsync.quantile(0.99) == 0.032
+    assert fsync.mean == pytest.approx(0.012)
+    assert max(one.mean for one in page.histogram(metrics.ROUND_TRIP)) == pytest.approx(0.1)
+    assert page.number(metrics.SENT) == 1_500_100
+    assert page.number(metrics.LATE_HEARTBEATS) == 3
+
+
+def test_a_window_of_a_histogram_is_what_came_since_and_a_restart_begins_anew() -> None:
+    (before,) = metrics.parse(PAGE).histogram(metrics.FSYNC)
+    later = metrics.parse(PAGE.replace('"0.064"} 100', '"0.064"} 110').replace('"+Inf"} 100', '"+Inf"} 110')
+                          .replace("_count 100", "_count 110").replace("_sum 1.2", "_sum 1.7"))  # fmt: skip
+    (after,) = later.histogram(metrics.FSYNC)
+    assert after.since(before).mean == pytest.approx(0.05)
+    assert after.since(before).quantile(0.5) == 0.064
+    assert before.since(after) == before
+
+
+def test_probe_lines_become_overruns_in_seconds() -> None:
+    found = read_probe("sleep 10500\nsleep 30000\nconnect 2000\ndd 0.025\ndd x\nnoise\n")
+    assert found["sleep"] == pytest.approx([0.0005, 0.02])
+    assert found["connect"] == [0.002]
+    assert found["dd"] == [0.025]
+
+
+def test_what_was_not_reached_is_named() -> None:
+    figures = figures_of("sleep 12000\nsleep 13000\nsleep 90000\n", 0.2)
+    assert figures.scheduling_worst == pytest.approx(0.003)
+    assert "connect, flush, metrics" in figures.problem
+
+
+def test_the_worst_node_counts_and_the_advice_names_it(manifest: Manifest) -> None:
+    nodes = {"a": NodeFigures(fsync_p99=0.01, flush=0.005), "b": NodeFigures(fsync_p99=0.5, scheduling_worst=0.001)}
+    found = summed(manifest, nodes, (0.1, 0.05))
+    assert found.machine.fsync == 0.5
+    assert "fsync" in found.advice
+    assert "election-ms to 5000" in found.advice
+    assert summed(manifest, {"a": nodes["a"]}, (0.1, 0.05)).advice == ""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_probe_runs_in_a_real_bash_and_is_bounded() -> None:
+    script = probe_script("127.0.0.1", ["127.0.0.1"]).replace("/var/lib/etcd/", "/dev/null/none")
+    started = time.monotonic()
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert time.monotonic() - started < 5 * PHASE + 5
+    slept = read_probe(done.stdout)["sleep"]
+    assert 1 <= len(slept) <= SLEEPS
+    assert all(0 <= overrun < 5 for overrun in slept)
+
+
+def test_a_machine_on_which_no_probe_ends_is_too_slow_and_not_praised(manifest: Manifest) -> None:
+    found = summed(manifest, {"a": NodeFigures(stuck=6.1, problem="no probe ended within 6 s")}, (0.0, 0.0))
+    assert found.slow
+    assert "a: no probe ended" in str(found)
