@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos import artefacts
+from chaos import artefacts, checks
 from chaos.heal import heal_lab, leftovers
 from chaos.lab import Lab, alone
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
+from chaos.workload.client import Endpoint
+from chaos.workload.plan import DEFAULT, Plan
+from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
 from infra.manifest import load
-from machine.errors import LabError
+from machine.errors import LabError, UsageError
 from machine.log import say
 from machine.paths import DEFAULT_STACK, stack_paths
 
@@ -41,8 +44,14 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--stack NAME`."""
+    """`--stack NAME`, `--workload PROFILE`."""
     parser.addoption("--stack", default=None, metavar="NAME", help="which lab of this checkout (default: lab)")
+    parser.addoption(
+        "--workload",
+        default=None,
+        metavar="PROFILE[,KEY=VALUE]…",
+        help="clients at work all through each scenario; none: no clients and no checks, for exploring",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -101,11 +110,35 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
     stack.finish(recorder.report.judge(), counts, recorder.dir / "report.json")
 
 
+@pytest.fixture(scope="session")
+def workload(request: pytest.FixtureRequest) -> Plan:
+    """What `--workload` asks for; ends the run with status 2 when it cannot be understood."""
+    try:
+        return Plan.parse(request.config.getoption("--workload") or DEFAULT)
+    except UsageError as error:
+        pytest.exit(str(error), returncode=2)
+
+
+@pytest.fixture(scope="session")
+def workers(lab: Lab) -> Iterator[Pool]:
+    """The workers, one for each member; none is started before a workload begins."""
+    pool = Pool([Endpoint.of(lab.manifest, lab.paths, node) for node in lab.manifest.node_names])
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
 @pytest.fixture
 def scenario(
-    request: pytest.FixtureRequest, lab: Lab, recorder: Recorder, verification: Verification
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    recorder: Recorder,
+    verification: Verification,
+    workers: Pool,
+    workload: Plan,
 ) -> Iterator[Play]:
-    """One scenario: healthy before, recorded, healed and healthy after, whatever happens between."""
+    """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
     play = Play(lab, scenario_recorder, verification)
@@ -114,13 +147,22 @@ def scenario(
     try:
         with play.step("steady state before", "every member is healthy") as step:
             step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
+        checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)
     finally:
+        healthy = False
         try:
             _mend(play, failed=failed)
+            healthy = True
         finally:
-            scenario_recorder.finish(time.monotonic() - started, failed=failed)
+            try:
+                checks.conclude(play, healthy=healthy)
+            except BaseException:
+                failed = True
+                raise
+            finally:
+                scenario_recorder.finish(time.monotonic() - started, failed=failed)
 
 
 def told(statuses: list[EndpointStatus]) -> str:

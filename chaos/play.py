@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from chaos import checks
 from chaos.faults.base import Fault, Result
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.lab import Lab
 from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
+from chaos.workload.session import WorkloadSession
 from machine.errors import InconclusiveError, LabError
 
 if TYPE_CHECKING:
@@ -32,15 +34,21 @@ class Declared:
 
     id: str
     title: str
+    workload: str = ""
+    """Profile of the clients that work all through; "": the run's own."""
 
 
-def scenario(scenario_id: str, title: str, *marks: str) -> Callable[[Test], Test]:
-    """Make a test the scenario `scenario_id`: its id in pytest's ids and marks, a limit, and further `marks`."""
+def scenario(scenario_id: str, title: str, *marks: str, workload: str = "") -> Callable[[Test], Test]:
+    """Make a test the scenario `scenario_id`: its id in pytest's ids and marks, a limit, and further `marks`.
+
+    `workload` asks for another profile of clients than the run's own, such as "lease" (chaos.workload.plan).
+    """
 
     def decorate(test: Test) -> Test:
-        decorated: Any = pytest.mark.parametrize(
-            "scenario", [pytest.param(Declared(scenario_id, title), id=scenario_id)], indirect=True
-        )(test)
+        declared = Declared(scenario_id, title, workload)
+        decorated: Any = pytest.mark.parametrize("scenario", [pytest.param(declared, id=scenario_id)], indirect=True)(
+            test
+        )
         for name in (scenario_id, *marks):
             decorated = getattr(pytest.mark, name)(decorated)
         result: Test = pytest.mark.timeout(SCENARIO_SECONDS)(decorated)
@@ -57,6 +65,8 @@ class Play:
         self.stack = stack
         self.recorder = recorder
         self._in_force: list[tuple[Fault, FaultEntry]] = []
+        self.workload: WorkloadSession | None = None
+        """The clients at work; None with `--workload none`."""
 
     # -- telling --------------------------------------------------------------------------------------------
 
@@ -101,6 +111,28 @@ class Play:
             if leader != node:
                 raise InconclusiveError(f"{leader} leads, not {node}")
 
+    # -- the workload ---------------------------------------------------------------------------------------
+
+    def require_ops(
+        self,
+        *,
+        before: int | None = None,
+        during: int | None = None,
+        side: Sequence[str] | None = None,
+        after: int | None = None,
+    ) -> None:
+        """Least numbers of operations that must succeed before, during (on `side`, those that should serve) and after.
+
+        None leaves the default (chaos.workload.session.Need). Where the majority is lost, `during` is 0.
+        """
+        if self.workload is not None:
+            self.workload.require(before=before, during=during, side=side, after=after)
+
+    def quiesce(self) -> None:
+        """Stop the workload for good: what follows (one index on all members) is to be seen without writers."""
+        if self.workload is not None:
+            checks.quiesce(self, self.workload)
+
     # -- faults ---------------------------------------------------------------------------------------------
 
     def inject(self, name: str, *words: str, **params: Param) -> Fault:
@@ -116,6 +148,8 @@ class Play:
 
     def heal(self, fault: Fault) -> Result:
         """Heal a fault and require the proof that it is gone."""
+        if self.workload is not None:
+            checks.settle(self.workload, checks.windows(self))
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             self.lab.keeper.release(fault.id)
             [result] = self.stack.set([other for other, _ in self._in_force if other != fault])

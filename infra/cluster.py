@@ -92,6 +92,15 @@ class Alarm:
     """NOSPACE or CORRUPT."""
 
 
+@dataclass(frozen=True, slots=True)
+class KvHash:
+    """What one member answers to HashKV: members that hold the same data agree, at one compact revision."""
+
+    hash: int
+    compact_revision: int
+    """Everything up to it may be gone; -1 or 0 when nothing was compacted."""
+
+
 class Cluster:
     """The etcd cluster that a manifest describes."""
 
@@ -170,8 +179,12 @@ class Cluster:
 
         Raises ToolError when a member does not answer.
         """
+        return {node: one.hash for node, one in self.hashes(revision, seconds).items()}
 
-        def one(node: Node) -> tuple[str, int]:
+    def hashes(self, revision: int = 0, seconds: float = STATUS_SECONDS) -> dict[str, KvHash]:
+        """The same with the compact revision, without which hashes cannot be compared."""
+
+        def one(node: Node) -> tuple[str, KvHash]:
             try:
                 return node.name, self._hash(node, revision, seconds)
             except CallError as error:
@@ -227,7 +240,7 @@ class Cluster:
             healthy, reason = False, str(error).rstrip(".")
         return MemberHealth(node.name, healthy, reason, time.monotonic() - started)
 
-    def _hash(self, node: Node, revision: int, seconds: float) -> int:
+    def _hash(self, node: Node, revision: int, seconds: float) -> KvHash:
         body = {"revision": str(revision)}
         try:
             answer = self.gateway.post(node, "maintenance/hashkv", body, seconds)
@@ -235,7 +248,7 @@ class Cluster:
             if error.status != 404:
                 raise
             answer = self.gateway.post(node, "maintenance/hash", body, seconds)  # where 3.5 and earlier have it
-        return number(answer, "hash")
+        return KvHash(number(answer, "hash"), number(answer, "compact_revision"))
 
 
 def leader_of(statuses: list[EndpointStatus]) -> str | None:

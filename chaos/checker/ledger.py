@@ -7,11 +7,22 @@ does not know how the range was read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from chaos.checker.model import History, Kind, Outcome
 from chaos.checker.violation import Violation, violation
+
+COLUMNS = ("line", "process", "kind", "key", "value", "expect", "invoke", "ret", "outcome", "revision", "mod", "count")
+
+
+def puts_under(history: History, prefix: str) -> History:
+    """The ledger within a history of more: its puts to keys that begin with `prefix`."""
+    keys = [number for number, name in enumerate(history.keys) if name.startswith(prefix)]
+    rows = np.flatnonzero((history.kind == Kind.PUT) & np.isin(history.key, keys))
+    columns = {name: getattr(history, name)[rows] for name in (*COLUMNS, "member", "lease", "serializable")}
+    return replace(history, txns={}, ranges={}, **columns)
 
 
 def check_ledger(history: History, found: Mapping[str, tuple[str | int, int]], revision: int) -> Violation | None:

@@ -45,7 +45,8 @@ def check_order(history: History, past: RealTime, writes: Flags) -> Violation | 
     """Base, uniqueness and real-time order of revisions."""
     rows = np.flatnonzero(numbered(history))
     revision, wrote = history.revision[rows], writes[rows]
-    seen = np.flatnonzero((history.outcome == Outcome.OK) & (history.revision >= 0))
+    # a serializable read may be of before the beginning: its member had not come that far
+    seen = np.flatnonzero((history.outcome == Outcome.OK) & (history.revision >= 0) & ~history.serializable)
     low = seen[np.flatnonzero(history.revision[seen] < history.meta.base_revision + writes[seen])]
     if len(low):
         return violation(

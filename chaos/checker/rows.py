@@ -89,7 +89,8 @@ class Compiled:
 def compile_rows(history: History) -> Compiled | Violation:
     """The tables of a history; a Violation when one transaction contradicts itself."""
     simple = numbered(history)
-    seen = np.asarray((history.outcome == Outcome.OK) & (history.revision >= 0))
+    old = history.serializable & (history.revision < history.meta.base_revision)  # of before: nothing is known of it
+    seen = np.asarray((history.outcome == Outcome.OK) & (history.revision >= 0) & ~old)
     kind, count, revision = history.kind, history.count, history.revision
 
     def pick(which: Flags) -> Ints:

@@ -9,6 +9,9 @@ from typing import Literal
 Outcome = Literal["ok", "fail", "unknown"]
 """`fail`: it certainly did not happen. `unknown`: it may have happened, or may still happen."""
 
+READS = frozenset({"get", "range"})
+"""Operations that change nothing: one without an answer counts as not done (jepsen.etcd, client.clj)."""
+
 _REFUSED = frozenset(
     {
         "INVALID_ARGUMENT",
@@ -23,24 +26,35 @@ _REFUSED = frozenset(
 )
 """gRPC codes that etcd gives before anything is applied (E api/v3rpc/rpctypes/error.go)."""
 
-_NEVER_SENT = ("failed to connect to all addresses", "connection refused", "name resolution failed")
+_NEVER_SENT = (
+    "failed to connect to all addresses",
+    "failed to connect to remote host",
+    "connection refused",
+    "name resolution failed",
+    "dns resolution failed",
+)
 """UNAVAILABLE of the client's own channel: with retries off the request never left."""
+
+_NOT_PROPOSED = ("etcdserver: unhealthy cluster", "etcdserver: not capable", "etcdserver: server is a learner")
+"""UNAVAILABLE of etcd's own that it gives before it proposes anything (E server/etcdserver/api/v3rpc, server.go); all
+its other ones (leader changed, no leader, request timed out, stopped, …) may come after the proposal."""
 
 _FULL = ("etcdserver: too many requests", "etcdserver: mvcc: database space exceeded")
 """RESOURCE_EXHAUSTED of etcd's own; gRPC's (an answer too large) says nothing about the operation."""
 
 
-def classify(code: str, details: str) -> Outcome:
+def classify(code: str, details: str, *, read: bool = False) -> Outcome:
     """Outcome of an operation that ended with the gRPC status `code` and its text.
 
-    Everything that may have reached a leader is unknown, a timeout always (design decision 14).
+    Everything that may have reached a leader is unknown, a timeout always (design decision 14). A `read` that gave
+    no answer changed nothing, whatever became of it: fail.
     """
     text = details.lower()
     if code == "OK":
         return "ok"
-    if code in _REFUSED:
+    if code in _REFUSED or read:
         return "fail"
-    if code == "UNAVAILABLE" and any(sign in text for sign in _NEVER_SENT):
+    if code == "UNAVAILABLE" and any(sign in text for sign in (*_NEVER_SENT, *_NOT_PROPOSED)):
         return "fail"
     if code == "RESOURCE_EXHAUSTED" and any(sign in text for sign in _FULL):
         return "fail"
