@@ -1,4 +1,4 @@
-"""Workers against a real etcd on loopback: every profile recorded, merged, and found linearizable; death and silence."""
+"""Workers against a real etcd on loopback: every profile recorded, merged, found linearizable; death and silence."""
 
 from __future__ import annotations
 
