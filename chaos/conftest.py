@@ -130,7 +130,7 @@ def workers(lab: Lab) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def scenario(
+def scenario(  # noqa: PLR0917 - what pytest hands in
     request: pytest.FixtureRequest,
     lab: Lab,
     recorder: Recorder,

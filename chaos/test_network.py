@@ -154,6 +154,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
         lab.cluster.wait_healthy(step_down_bound(lab.manifest) + election_bound(lab.manifest) + SLOW_MACHINE)
         scenario.metric("heal_to_healthy_seconds", round(since(healed_ns), 2))
         step.observed(f"{since(healed_ns):.1f} s after healing began")
+    scenario.quiesce()
     with scenario.step("status table", "one term and one index on all") as step:
         statuses = wait_until(lambda: same_index(scenario), "one applied index on all members", seconds=SLOW_MACHINE)
         after = next(one.raft_term for one in statuses if one.node == second)

@@ -150,6 +150,7 @@ def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: Play) -> Non
     """A client writes until the power goes; after the cold start each write it got an answer for is there."""
     lab = scenario.lab
     names = lab.manifest.node_names
+    scenario.require_ops(during=0)  # nobody is there to answer
     with lab.writer(names[0], prefix="ledger/") as writer:
         calm(scenario, writer)
         with scenario.step("a ledger", f"{LEDGER_PUTS} more puts acknowledged, and on until the power goes") as step:
