@@ -35,6 +35,9 @@ and may be: etcd reads initial-* only while it has no data (E server/etcdserver/
 
 CHANGE_SECONDS = 60.0
 """For one change of membership: etcd refuses it until all have been connected for 5 s (E etcdserver/server.go)."""
+CALL_SECONDS = 8.0
+"""For one question that needs the quorum: longer than an election, which a stopped leader leads to."""
+
 START_SECONDS = 120.0
 CATCH_UP_SECONDS = 180.0
 MEND_SECONDS = 150.0
@@ -65,7 +68,7 @@ def needs_replacing(lab: Lab) -> list[str]:
     found = {name for record in records.load_all(lab.paths)[0] if record.name in DAMAGING
              for group in record.groups for name in group}  # fmt: skip
     with contextlib.suppress(ToolError):
-        members = lab.cluster.members(seconds=5)
+        members = lab.cluster.members(CALL_SECONDS)
         for node in lab.manifest.nodes:
             entry = entry_of(members, node)
             if entry is None or entry.learner:
@@ -86,7 +89,7 @@ def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
     """
     tell = say or (lambda _text: None)
     _check(lab, node)
-    entry = entry_of(lab.cluster.members(without=node), lab.manifest.node(node))
+    entry = entry_of(_members(lab, node), lab.manifest.node(node))
     status = _status(lab, node)
     if not (entry and entry.learner and status.ok and status.member_id == entry.id):
         if status.leader:
@@ -130,7 +133,7 @@ def _join(lab: Lab, node: str) -> Member:
         ask=lambda: lab.cluster.add_learner(url, without=node),
         seconds=CHANGE_SECONDS,
     )
-    members = lab.cluster.members(without=node)
+    members = _members(lab, node)
     entry = entry_of(members, lab.manifest.node(node))
     if entry is None:
         raise LabError(f"{node} was added and is not in the member list", next="./lab heal goes on.")
@@ -173,8 +176,31 @@ def _check(lab: Lab, node: str) -> None:
     )
 
 
+def _members(lab: Lab, node: str) -> list[Member]:
+    """The member list as the others' quorum has it."""
+
+    def listed() -> list[Member]:
+        try:
+            return lab.cluster.members(CALL_SECONDS, without=node)
+        except ToolError as error:
+            raise Pending(error.tail or str(error)) from error
+
+    return wait_until(listed, "The member list", seconds=CHANGE_SECONDS, next="./lab status shows who answers.")
+
+
 def _status(lab: Lab, node: str) -> EndpointStatus:
-    return next(status for status in lab.cluster.status() if status.node == node)
+    return next(status for status in lab.cluster.status(CALL_SECONDS) if status.node == node)
+
+
+def start_with(lab: Lab, node: str, more: str) -> None:
+    """Start etcd on `node` anew with further lines of configuration, until its next start; returns at once."""
+    deployed = lab.shell(node).run(f"cat {CONFIG}", seconds=20).stdout
+    lab.shell(node).run(JOIN, seconds=MEND_SECONDS, stdin=f"{deployed.rstrip()}\n{more}")
+
+
+def start_as_deployed(lab: Lab, node: str) -> None:
+    """Let the next start of etcd on `node` be by its deployed configuration."""
+    lab.shell(node).run(FORGET, seconds=60)
 
 
 def _change(
@@ -185,7 +211,7 @@ def _change(
     def attempt() -> None:
         refusal = ""
         try:
-            if done(entry_of(lab.cluster.members(without=node), lab.manifest.node(node))):
+            if done(entry_of(lab.cluster.members(CALL_SECONDS, without=node), lab.manifest.node(node))):
                 return
             ask()
         except ToolError as error:
@@ -263,7 +289,7 @@ cat >{JOIN_CONFIG}
 printf %s {shlex.quote(_UNIT)} >{DROP_IN}
 systemctl daemon-reload
 systemctl reset-failed etcd.service
-systemctl start --no-block etcd.service"""
+systemctl restart --no-block etcd.service"""
 """Script: start etcd with the configuration that comes by standard input; the deployed one stays as it is."""
 
 FORGET = f"[ ! -e {DROP_IN} ] || {{ rm -rf {DROP_IN} {JOIN_DIR} && systemctl daemon-reload; }}"

@@ -248,7 +248,7 @@ class Truncate(FileDamage):
 
 
 def note(facts: str) -> str:
-    """Script: prints the note, and where etcd began since (as it says when it finds data, E etcdserver/bootstrap.go)."""
+    """Script: prints the note, and where etcd began since (its word when it finds data, E etcdserver/bootstrap.go)."""
     began = (
         "journalctl --no-pager -o cat -u etcd.service --since @$at | grep -o 'restarting local member.*' | head -n 1 | "
         "grep -o '\"commit-index\":[0-9]*' | cut -d: -f2"

@@ -90,14 +90,18 @@ active | activating | reloading) ;;
 esac"""
 
 FILL_UP = f"""
-at=0
+room() {{ echo $(($(stat -f -c '%a * %S' {DATA_DIR}))); }}
+at=0; tries=0
 [ ! -e {FILL} ] || at=$(stat -c %s {FILL})
-size=$(($(stat -f -c '%a * %S' {DATA_DIR})))
-while [ $size -ge {BLOCK} ]; do
-  if fallocate -o $at -l $size {FILL} 2>/dev/null; then at=$((at + size)); else size=$((size / 2)); fi
+while free=$(room); [ $free -ge {4 << 20} ] && [ $tries -lt 8 ]; do
+  size=$(((free >> tries) - {1 << 20})); tries=$((tries + 1))
+  fallocate -o $at -l $size {FILL} 2>/dev/null && at=$((at + size))
+done
+for block in 65536 {BLOCK}; do
+  dd if=/dev/zero of={FILL} bs=$block count=128 oflag=append conv=notrunc,fsync 2>/dev/null
 done
 sync -f {DATA_DIR}"""
-"""Allocates in ever smaller steps: the last blocks go into the file's own extents."""
+"""Allocates nearly all at once, and writes into the rest until that fails: file systems keep some for their own use."""
 
 # As a disk with a broken block does it: ext4 finds an error and takes itself read-only under the processes that have
 # files open for writing, which a plain remount would not do.

@@ -1,0 +1,224 @@
+"""Disks that are full, slow, failing, read-only, or that lie: under a follower (D1, …) and under the leader."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from chaos import etcd_unit
+from chaos.play import Play, scenario
+from chaos.workload.client import Writer
+from chaos.writing import calm, ledger_everywhere, more_writes, same_data, writes_go_on
+from machine.errors import InconclusiveError
+from machine.waiting import Pending, wait_until
+
+LARGE = 100_000
+"""Bytes of a value that makes the database grow."""
+
+LARGE_PUTS = 30
+
+SLOW_MS = 200
+"""Well under the election timeout, with room for a slow machine."""
+
+END_SECONDS = 60.0
+"""A member that cannot write ends at its next write; it takes a while to say so under TCG."""
+
+pytestmark = pytest.mark.disk
+
+
+def new_leader(play: Play, old: str) -> None:
+    """A step: another node leads."""
+    with play.step("leadership", f"not with {old}") as step:
+
+        def another() -> str:
+            now = play.lab.leader()
+            if now in (None, old):
+                raise Pending(f"{now} leads")
+            return str(now)
+
+        step.observed(f"{wait_until(another, 'another leader', seconds=END_SECONDS)} leads")
+
+
+def grow(play: Play, node: str) -> None:
+    """A step: values that make the database of every member grow; how many are taken is for the caller to know."""
+    with play.step(f"{LARGE_PUTS} values of {LARGE // 1000} kB", "put where there is room") as step:
+        client = play.lab.client(node)
+        taken = [client.put(f"large/{number}", "v" * LARGE, deadline=10) for number in range(LARGE_PUTS)]
+        step.observed(f"{sum(op.ok for op in taken)} acknowledged by {node}")
+        assert any(op.ok for op in taken)
+
+
+@scenario("D1", "data volume of a follower full: the others serve")
+def test_a_full_disk_under_a_follower(scenario: Play) -> None:
+    """The write-ahead log has its room allocated ahead, the database cannot grow. What the member does is recorded."""
+    first, _, third, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(first) as writer:
+        count = calm(scenario, writer)
+        since = etcd_unit.clock(scenario.lab, third)
+        fault = scenario.inject("disk-full", third)
+        grow(scenario, first)
+        writes_go_on(scenario, writer, count, extra=5)
+        with scenario.step(f"etcd on {third}", "recorded: runs on, or ends for want of room") as step:
+            step.observed(etcd_unit.look(scenario.lab, third, since))
+        scenario.heal(fault)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
+
+
+@scenario("D2", "data volume of the leader full: the others serve, with its consent or without", "slow")
+def test_a_full_disk_under_the_leader(scenario: Play) -> None:
+    """When the leader ends for want of room the others elect one; nothing acknowledged is lost."""
+    first, second, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(second) as writer:
+        count = calm(scenario, writer)
+        since = etcd_unit.clock(scenario.lab, first)
+        fault = scenario.inject("disk-full", first)
+        grow(scenario, second)
+        # the large values, and an election with the retries of a client that was told of a lost leader
+        writes_go_on(scenario, writer, count, extra=10)
+        with scenario.step(f"etcd on {first}", "recorded: leads on, or ends for want of room") as step:
+            step.observed(f"{etcd_unit.look(scenario.lab, first, since)}; {scenario.lab.leader()} leads")
+        scenario.heal(fault)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
+
+
+def seconds_of(writer: Writer, begin: int) -> float:
+    """Median of the acknowledged puts since the operation numbered `begin`."""
+    return statistics.median(op.seconds for op in writer.ops[begin:] if op.ok)
+
+
+@scenario("D3", "slow disk under the leader: every write waits for it, and it leads on")
+def test_a_slow_disk_under_the_leader(scenario: Play) -> None:
+    """The leader syncs its own log before it goes on (E etcdserver/raft.go), so that each write takes its delay."""
+    first, second, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    term = max(scenario.lab.terms().values())
+    delay = SLOW_MS / 1000
+    with scenario.lab.writer(second) as writer:
+        count = calm(scenario, writer)
+        before = seconds_of(writer, 0)
+        fault = scenario.inject("disk-slow", first, delay_ms=SLOW_MS)
+        begun = len(writer.ops)
+        writes_go_on(scenario, writer, count, extra=5 * delay)
+        during = seconds_of(writer, begun)
+        with scenario.step("a write", f"{delay:.1f} s or more, and done") as step:
+            scenario.metric("put_seconds", {"before": round(before, 3), "during": round(during, 3)})
+            step.observed(f"median {during:.3f} s, before {before:.3f} s")
+            assert during >= delay
+        with scenario.step("leader and term", f"{first} leads in term {term}") as step:
+            now = scenario.lab.leader(), max(scenario.lab.terms().values())
+            step.observed(f"{now[0]} leads in term {now[1]}")
+            if now != (first, term):
+                raise InconclusiveError("An election took place that a delay far under the election timeout explains "
+                                        "on a slow machine only")  # fmt: skip
+        scenario.heal(fault)
+    same_data(scenario)
+
+
+@scenario("D4", "slow disk under a follower: writes need only the others", "quick")
+def test_a_slow_disk_under_a_follower(scenario: Play) -> None:
+    """A quorum of leader and one follower commits, so the slow one is not waited for."""
+    first, _, third, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    delay = 5 * SLOW_MS / 1000
+    with scenario.lab.writer(first) as writer:
+        count = calm(scenario, writer)
+        before = seconds_of(writer, 0)
+        fault = scenario.inject("disk-slow", third, delay_ms=5 * SLOW_MS)
+        begun = len(writer.ops)
+        writes_go_on(scenario, writer, count)
+        during = seconds_of(writer, begun)
+        with scenario.step("a write", f"in less than the {delay:.1f} s that {third}'s disk takes longer") as step:
+            scenario.metric("put_seconds", {"before": round(before, 3), "during": round(during, 3)})
+            step.observed(f"median {during:.3f} s, before {before:.3f} s")
+            if before >= delay:
+                raise InconclusiveError("Writes take as long without the fault")
+            assert during < delay
+        scenario.heal(fault)
+
+
+@scenario("D5", "failing writes under a follower: it ends, the others serve", "quick")
+def test_a_failing_disk_under_a_follower(scenario: Play) -> None:
+    """A member that cannot sync its log must not go on (E etcdserver/raft.go: failed to save Raft entries, fatal)."""
+    first, _, third, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(first) as writer:
+        count = calm(scenario, writer)
+        since = etcd_unit.clock(scenario.lab, third)
+        fault = scenario.inject("disk-error", third)
+        writes_go_on(scenario, writer, count)
+        with scenario.step(f"etcd on {third}", "ends rather than acknowledge what it cannot write") as step:
+            step.observed(etcd_unit.wait_ended(scenario.lab, third, since, END_SECONDS))
+        scenario.heal(fault)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
+
+
+@scenario("D6", "failing writes under the leader: it ends, another leads")
+def test_a_failing_disk_under_the_leader(scenario: Play) -> None:
+    """The leader ends at its first write that fails; the others elect one of them, and lose nothing."""
+    first, second, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(second) as writer:
+        count = calm(scenario, writer)
+        since = etcd_unit.clock(scenario.lab, first)
+        fault = scenario.inject("disk-error", first)
+        new_leader(scenario, first)
+        writes_go_on(scenario, writer, count, extra=END_SECONDS / 4)
+        with scenario.step(f"etcd on {first}", "ends rather than acknowledge what it cannot write") as step:
+            step.observed(etcd_unit.wait_ended(scenario.lab, first, since, END_SECONDS))
+        scenario.heal(fault)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
+
+
+@scenario("D7", "file system of a follower read-only: the others serve")
+def test_a_read_only_disk_under_a_follower(scenario: Play) -> None:
+    """Whether the follower notices depends on what it writes next; recorded. What it acknowledged is kept."""
+    first, _, third, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(first) as writer:
+        count = calm(scenario, writer)
+        since = etcd_unit.clock(scenario.lab, third)
+        fault = scenario.inject("disk-readonly", third)
+        writes_go_on(scenario, writer, count)
+        with scenario.step(f"etcd on {third}", "recorded: runs on, or ends") as step:
+            step.observed(etcd_unit.look(scenario.lab, third, since))
+        scenario.heal(fault)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
+
+
+@scenario("D8", "a follower's disk lies, then its power goes: the others' data is kept", "slow")
+def test_lost_writes_then_power_off(scenario: Play) -> None:
+    """The member has acknowledged entries that it forgets: nothing is promised for it, so what it does is recorded.
+
+    As the others hold every entry, what clients were told stays true; healing makes a new member of it.
+    """
+    first, _, third, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    with scenario.lab.writer(first) as writer:
+        count = calm(scenario, writer)
+        lying = scenario.inject("lost-writes", third)
+        writes_go_on(scenario, writer, count)
+        off = scenario.inject("power-off", third)
+        more_writes(writer, 5, 30)
+        scenario.heal(off)
+        with scenario.step(f"etcd on {third}, which has forgotten", "recorded: panics, or catches up") as step:
+            did = etcd_unit.what_it_does(scenario.lab, third, "boot", 120)
+            scenario.metric("observed", did)
+            step.observed(did)
+        writes_go_on(scenario, writer, count, "writes go on beside it")
+        scenario.heal(lying)
+        scenario.lab.cluster.wait_healthy(120)
+    same_data(scenario)
+    ledger_everywhere(scenario, writer)
