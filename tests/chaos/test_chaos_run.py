@@ -33,6 +33,10 @@ def lab():
     yield SimpleNamespace(cluster=cluster, manifest=manifest, paths=paths, domain_states=dict)
     assert calls and len(calls) % 2 == 0
 
+@pytest.fixture(scope="session")
+def verification():
+    return SimpleNamespace()  # nothing is injected
+
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
     monkeypatch.setattr("chaos.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
@@ -71,7 +75,7 @@ def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUN_VARIABLE, str(report))
         options = ["-c", str(CHECKOUT / "pyproject.toml"), "-p", "chaos.conftest", "-p", "no:cacheprovider"]
-        done = pytester.runpytest_inprocess(*options, "test_paper.py", *words)
+        done = pytester.runpytest_inprocess(*options, "test_paper.py", "--workload", "none", *words)
     found = json.loads((report / "report.json").read_text())
     verdicts = {one["id"]: one["verdict"] for one in found["scenarios"]} | {"": found["verdict"]}
     return int(done.ret), verdicts, done.stdout.str()
