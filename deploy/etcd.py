@@ -124,7 +124,7 @@ def wait_script(verb: str) -> str:
     return (
         f"if ! timeout {START_SECONDS} systemctl {verb} etcd.service; then\n"
         f"  journalctl --no-pager -n 40 -o cat -u etcd.service -u etcd-data.service |\n"
-        f"    grep -Ev '\"level\":\"(debug|info|warn)\"' | tail -n 8 >&2\n  exit 1\nfi"
+        f'    grep -Ev \'"level":"(debug|info|warn)"\' | tail -n 8 >&2\n  exit 1\nfi'
     )
 
 

@@ -60,12 +60,16 @@ class Notes(BaseStateCallback):
         self.seconds[host.name] += time.monotonic() - self._started[host.name]
 
     def operation_host_error(  # type: ignore[override]
-        self, state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0  # noqa: ARG002
+        self,
+        state: State,
+        host: Host,
+        op_hash: str,
+        retry_count: int = 0,
+        max_retries: int = 0,  # noqa: ARG002
     ) -> None:
         """It failed."""
         self.seconds[host.name] += time.monotonic() - self._started[host.name]
         self.failed.setdefault(host.name, ", ".join(sorted(state.get_op_meta(op_hash).names)))
-
 
     def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
         """An operation is through on all hosts; those that changed nothing are not worth a word."""

@@ -74,9 +74,7 @@ class Hypervisor:
 
     def pool(self, *, name: pulumi.Input[str], path: pulumi.Input[str]) -> libvirt.Pool:
         """The lab's own directory of volumes."""
-        return libvirt.Pool(
-            "pool", name=name, type="dir", target=libvirt.PoolTargetArgs(path=path), opts=self._opts()
-        )
+        return libvirt.Pool("pool", name=name, type="dir", target=libvirt.PoolTargetArgs(path=path), opts=self._opts())
 
     def base_volume(self, *, pool: libvirt.Pool, image: Path) -> libvirt.Volume:
         """The guest image, copied into the pool."""

@@ -74,7 +74,13 @@ class DeadlineError(LabError):
     """A condition did not come true in time; `last` is the last thing seen."""
 
     def __init__(
-        self, what: str, *, seconds: float, last: str = "", where: str = "", next: str = ""  # noqa: A002
+        self,
+        what: str,
+        *,
+        seconds: float,
+        last: str = "",
+        where: str = "",
+        next: str = "",  # noqa: A002
     ) -> None:
         seen = f"; last seen: {last}" if last else ""
         super().__init__(f"{what}: not within {seconds:g} s{seen}", where=where, next=next)

@@ -29,6 +29,7 @@ class Domain(Protocol):
     def shutdown(self) -> int: ...  # noqa: D102
     def suspend(self) -> int: ...  # noqa: D102
     def resume(self) -> int: ...  # noqa: D102
+    def reset(self, flags: int = 0) -> int: ...  # noqa: D102
     def undefine(self) -> int: ...  # noqa: D102
     def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
     def updateDeviceFlags(self, xml: str, flags: int = 0) -> int: ...  # noqa: D102, N802
@@ -106,6 +107,21 @@ def power_off(connection: Connection, name: str) -> None:
 def power_on(connection: Connection, name: str) -> None:
     """Switch it on; nothing when it runs."""
     _unless_in_state(domain(connection, name).create)
+
+
+def suspend(connection: Connection, name: str) -> None:
+    """Stop its processors, memory and devices kept; nothing when it is paused."""
+    _unless_in_state(domain(connection, name).suspend)
+
+
+def resume(connection: Connection, name: str) -> None:
+    """Let its processors go on; nothing when they do."""
+    _unless_in_state(domain(connection, name).resume)
+
+
+def reset(connection: Connection, name: str) -> None:
+    """Press the reset button (virDomainReset): it boots anew, nothing is flushed. The domain must run."""
+    domain(connection, name).reset()
 
 
 def shutdown(connection: Connection, name: str) -> None:

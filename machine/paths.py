@@ -1,13 +1,13 @@
 """Where things are kept: the checkout, its `.lab`, the shared cache, the short run directory.
 
-    CHECKOUT/.lab/passphrase             of the stacks' secrets, 0600
-    CHECKOUT/.lab/pulumi/                PULUMI_HOME when the user has no login of their own
-    CHECKOUT/.lab/state/                 Pulumi's file backend, likewise
-    CHECKOUT/.lab/stacks/NAME/           one lab: manifest, key files, hypervisor, pool, consoles
-    CHECKOUT/.lab/faults/NAME/           undo records of the faults in force on it
-    CHECKOUT/.lab/reports/RUN/           one run of verification
-    $XDG_CACHE_HOME/etcd-lab/            tools, images, etcd binaries; shared by checkouts
-    /run/etcd-lab/ID/                    sockets, whose paths may not exceed 107 characters
+CHECKOUT/.lab/passphrase             of the stacks' secrets, 0600
+CHECKOUT/.lab/pulumi/                PULUMI_HOME when the user has no login of their own
+CHECKOUT/.lab/state/                 Pulumi's file backend, likewise
+CHECKOUT/.lab/stacks/NAME/           one lab: manifest, key files, hypervisor, pool, consoles
+CHECKOUT/.lab/faults/NAME/           undo records of the faults in force on it
+CHECKOUT/.lab/reports/RUN/           one run of verification
+$XDG_CACHE_HOME/etcd-lab/            tools, images, etcd binaries; shared by checkouts
+/run/etcd-lab/ID/                    sockets, whose paths may not exceed 107 characters
 """
 
 from __future__ import annotations

@@ -118,6 +118,11 @@ class Fault(ABC):
     """Whether its nodes must run for it to be made."""
     promised: ClassVar[bool] = True
     """Whether etcd promises to come through; what it does not promise stays out of random sequences."""
+    lasting: ClassVar[bool] = True
+    """Whether there is anything in force after `inject`. False for what happens once (reset, kill, compaction, …; see
+    chaos.faults.oneshot): `inject` proves that it happened, `observe` tells so again from what was written down before,
+    `heal` waits until its nodes are back. Who declares sets of faults injects such a one when it enters the set and
+    never again while it stays there."""
 
     groups: Groups
     words: tuple[str, ...] = ()

@@ -7,32 +7,21 @@ from chaos.faults.data import BitFlip, Truncate
 from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.link import LinkDown
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
-from chaos.faults.power import PowerOff
+from chaos.faults.power import Pause, PowerOff, Reset
+from chaos.faults.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess
 from chaos.faults.records import Record
 from chaos.faults.rollback import Rollback
 from machine.errors import UsageError
 
-KINDS: dict[str, type[Fault]] = {
-    kind.name: kind
-    for kind in (
-        PowerOff,
-        Partition,
-        Isolate,
-        BridgeCut,
-        OneWay,
-        CutClients,
-        CutPeers,
-        LinkDown,
-        DiskFull,
-        DiskSlow,
-        DiskError,
-        DiskReadOnly,
-        LostWrites,
-        BitFlip,
-        Truncate,
-        Rollback,
-    )
-}
+FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
+    (PowerOff, Pause, Reset),
+    (Kill, KillHold, Stop, StopProcess, OutOfMemory, CpuStarve),
+    (Partition, Isolate, BridgeCut, OneWay, CutClients, CutPeers, LinkDown),
+    (DiskFull, DiskSlow, DiskError, DiskReadOnly, LostWrites),
+    (BitFlip, Truncate, Rollback),
+)
+
+KINDS: dict[str, type[Fault]] = {kind.name: kind for family in FAMILIES for kind in family}
 
 
 def kind(name: str) -> type[Fault]:

@@ -60,7 +60,13 @@ def test_a_new_answer_without_leader() -> None:
 
 def member(node: str, number: int, leader: int, term: int = 2, **more: object) -> EndpointStatus:
     return EndpointStatus(
-        node, ok=True, member_id=number, cluster_id=1, leader_id=leader, raft_term=term, **more  # type: ignore[arg-type]
+        node,
+        ok=True,
+        member_id=number,
+        cluster_id=1,
+        leader_id=leader,
+        raft_term=term,
+        **more,  # type: ignore[arg-type]
     )
 
 

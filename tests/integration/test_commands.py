@@ -53,8 +53,8 @@ def test_health_from_here_and_from_each_node(lab: Stack) -> None:
 
 def test_ctl_is_etcdctl_on_a_node(lab: Stack) -> None:
     """S11, with what makes it usable in scripts: odd words, input, exit status."""
-    assert lab.ok("ctl", "etcd1", "put", "a key", "it's \"x\" $HOME").stdout == "OK\n"
-    assert lab.ok("ctl", "etcd2", "--", "get", "a key", "--print-value-only").stdout == "it's \"x\" $HOME\n"
+    assert lab.ok("ctl", "etcd1", "put", "a key", 'it\'s "x" $HOME').stdout == "OK\n"
+    assert lab.ok("ctl", "etcd2", "--", "get", "a key", "--print-value-only").stdout == 'it\'s "x" $HOME\n'
     assert lab.ok("ctl", "etcd3", "put", "from-input", stdin="by stdin").stdout == "OK\n"
     assert lab.ok("ctl", "etcd1", "get", "--print-value-only", "from-input").stdout == "by stdin\n"
     assert lab.lab("ctl", "etcd1", "get").status not in {0, 2}

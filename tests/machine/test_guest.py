@@ -50,8 +50,16 @@ def test_what_the_lab_uses_in_a_guest_is_installed_and_not_masked() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror.example/debian\n", "http://mirror.example/debian"),
-        ("sources.list", "deb [arch=amd64] https://mirror.example/debian/ bookworm main\n", "https://mirror.example/debian"),
+        (
+            "sources.list.d/debian.sources",
+            "Types: deb\nURIs: http://mirror.example/debian\n",
+            "http://mirror.example/debian",
+        ),
+        (
+            "sources.list",
+            "deb [arch=amd64] https://mirror.example/debian/ bookworm main\n",
+            "https://mirror.example/debian",
+        ),
         ("sources.list", "deb http://security.example/debian-security bookworm main\n", "http://deb.debian.org/debian"),
         ("sources.list", "# deb http://mirror.example/debian bookworm main\n", "http://deb.debian.org/debian"),
     ],
