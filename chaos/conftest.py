@@ -18,7 +18,7 @@ from chaos.lab import Lab, alone
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
 from chaos.workload.client import Endpoint
-from chaos.workload.plan import DEFAULT, Plan
+from chaos.workload.plan import DEFAULT, NONE, Plan
 from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
 from infra.manifest import load
@@ -120,9 +120,10 @@ def workload(request: pytest.FixtureRequest) -> Plan:
 
 
 @pytest.fixture(scope="session")
-def workers(lab: Lab) -> Iterator[Pool]:
-    """The workers, one for each member; none is started before a workload begins."""
-    pool = Pool([Endpoint.of(lab.manifest, lab.paths, node) for node in lab.manifest.node_names])
+def workers(lab: Lab, workload: Plan) -> Iterator[Pool]:
+    """The workers, one for each member, if there are to be any; none is started before a workload begins."""
+    names = lab.manifest.node_names if workload.profile != NONE else ()
+    pool = Pool([Endpoint.of(lab.manifest, lab.paths, node) for node in names])
     try:
         yield pool
     finally:
