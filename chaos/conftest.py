@@ -205,7 +205,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if recorder is None:
         return
     verdict = recorder.report.judge()
-    page = recorder.finish()
+    page = recorder.finish(early=exitstatus == pytest.ExitCode.INTERRUPTED)
     say(f"\nVerdict: {verdict}. Report: {page or recorder.dir / 'report.json'}")
     played = session.testscollected and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if played and verdict == "inconclusive":

@@ -54,7 +54,7 @@ def show(name: str | None) -> int:
 
 def _list() -> None:
     from chaos.report.runs import every
-    from chaos.report.words import ENDED, settings, verdict_of
+    from chaos.report.words import ENDED, moment, settings, verdict_of
     from cli.terminal import line, table
 
     rows = []
@@ -63,7 +63,7 @@ def _list() -> None:
         lab = run.report.lab
         count = f"{sum(one.verdict == 'pass' for one in run.report.scenarios)} of {len(run.report.scenarios)}"
         rows.append(
-            [run.name, run.report.started, words, count, lab.etcd_version if lab else "?", settings(run.report)]
+            [run.name, moment(run.report.started), words, count, lab.etcd_version if lab else "?", settings(run.report)]
         )
     if not rows:
         line("There is no run yet; ./lab verify makes one.")

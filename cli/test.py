@@ -1,4 +1,4 @@
-"""`./lab test [unit|integration|soak]`: the project's own tests."""
+"""`./lab test [unit|browser|integration|soak]`: the project's own tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class Part(StrEnum):
     """Parts of the tests."""
 
     unit = "unit"
+    browser = "browser"
     integration = "integration"
     soak = "soak"
 
 
 MARKS: Final = {
-    Part.unit: "not integration and not soak",
+    Part.unit: "not browser and not integration and not soak",
+    Part.browser: "browser",
     Part.integration: "integration and not soak",
     Part.soak: "soak",
 }
@@ -33,15 +35,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def test(
-        part: Annotated[Part | None, typer.Argument(help="Without it: unit, then integration.")] = None,
+        part: Annotated[Part | None, typer.Argument(help="Without it: unit, browser, integration.")] = None,
     ) -> None:
         """Run the project's own tests; integration and soak build real machines."""
+        from machine import packages
         from machine.log import say
 
-        for one in [part] if part else [Part.unit, Part.integration]:
+        for one in [part] if part else [Part.unit, Part.browser, Part.integration]:
             started = time.monotonic()
             say(f"Tests: {one.value}")
-            if one is not Part.unit:
+            if one is Part.browser:
+                packages.install(packages.missing(packages.TEST_PACKAGES), say)
+            elif one is not Part.unit:
                 _set_up()
             status = run_part(one)
             say(f"Tests: {one.value}: {'passed' if status == 0 else 'failed'} in {time.monotonic() - started:.0f} s")

@@ -42,9 +42,9 @@ def register(app: typer.Typer) -> None:
 
 def run(stack: str, scenarios: str) -> int:
     """The whole job; its exit status, from the report: 0 pass, 1 fail, 3 inconclusive."""
-    from chaos.report import Recorder, exit_code, load
+    from chaos.report import Recorder, exit_code
     from cli.preflight import check
-    from machine.errors import UsageError
+    from machine.errors import LabError, UsageError
     from machine.log import say
     from machine.paths import stack_paths
 
@@ -54,14 +54,29 @@ def run(stack: str, scenarios: str) -> int:
     refuse_without_scenarios(scenarios)
     recorder = Recorder.begin()
     say(f"Report: {recorder.dir}")
-    _build(recorder, stack, started)
-    status = play(recorder.dir, stack, scenarios)
-    recorder = Recorder(recorder.dir, load(recorder.dir))
-    _finish(recorder, stack, started)
+    try:
+        _build(recorder, stack, started)
+        status = play(recorder.dir, stack, scenarios)
+        recorder = reread(recorder)
+        _finish(recorder, stack, started)
+    except LabError:
+        recorder.finish()
+        raise
+    except BaseException:
+        page = reread(recorder).finish(early=True)
+        say(f"Interrupted. What was seen until then: {page or recorder.dir / 'report.json'}")
+        raise
     summary(recorder, time.monotonic() - started)
     if status == PYTEST_REFUSED:
         raise UsageError("The scenarios did not start", next="The reason stands above.")
     return exit_code(recorder.report.verdict) or int(status != 0)
+
+
+def reread(recorder: Recorder) -> Recorder:
+    """The report as the scenarios left it."""
+    from chaos.report import Recorder, load
+
+    return Recorder(recorder.dir, load(recorder.dir))
 
 
 def refuse_without_scenarios(scenarios: str) -> None:

@@ -59,6 +59,13 @@ PACKAGES: Final = (
 )
 
 
+TEST_PACKAGES: Final = (
+    Package("chromium", "the report's tests look at it in a real browser", "chromium"),
+    Package("chromium-driver", "drives that browser", "chromedriver"),
+)
+"""Wanted by ./lab test browser only."""
+
+
 def installed(status: str) -> Iterator[str]:
     """Names of the installed packages in the text of dpkg's status file.
 

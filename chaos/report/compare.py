@@ -3,7 +3,8 @@
 What noise is, honestly:
 
 - where a figure is a list, the wider of the two interquartile ranges, and the medians are compared;
-- where three or more runs with the same settings have the figure, the widest range that those runs span;
+- where three or more runs with the same settings have the figure, the widest range that those runs span, and not
+  less than a tenth of the larger value, as a few runs never show all there is;
 - else a stated threshold: a quarter of the larger value, and for times not less than the larger election timeout T,
   as etcd draws each election's wait at random from [T, 2T) (raft.go, resetRandomizedElectionTimeout).
 """
@@ -17,10 +18,13 @@ from typing import Any, Final
 
 from chaos.report.model import Report
 from chaos.report.runs import Run
-from chaos.report.words import figures, order_key, settings, tell, verdict_of
+from chaos.report.words import figures, ordered, settings, tell, verdict_of
 
 SHARE: Final = 0.25
 """Threshold for figures that have one value a run."""
+
+SMALL_SHARE: Final = 0.1
+"""Least threshold where several runs tell the spread."""
 
 ENOUGH: Final = 3
 """Values that make a spread."""
@@ -29,6 +33,12 @@ NONE: Final = "–"
 
 SECONDS: Final = {"seconds": 1.0, "_s": 1.0, "_ms": 1e-3}
 """Ends of the names of times, and what one of it is in seconds."""
+
+SHORT: Final = 40
+"""Characters up to which a text counts as a figure that can be compared."""
+
+CALIBRATION: Final = "calibration"
+"""First word of the names of figures that belong to no scenario."""
 
 INSTANT: Final = "_ns"
 """End of the names of instants, which two runs cannot share."""
@@ -72,28 +82,27 @@ def compare(first: Run, second: Run, known: Sequence[Run]) -> Comparison:
     peers = [_values(run.report) for run in known if _alike(run, first)]
     others = [_values(run.report) for run in known if _alike(run, second)]
     election = max(_election_seconds(first.report), _election_seconds(second.report))
-    found = []
+    both = {scenario.id for scenario in first.report.scenarios} & {scenario.id for scenario in second.report.scenarios}
+    compared, differing = 0, []
     for name, one, two in _paired(_values(first.report), _values(second.report)):
+        if name.split(" ")[0] not in {*both, CALIBRATION}:
+            continue
+        compared += 1
         spreads = [[run[name] for run in group if _number(run.get(name))] for group in (peers, others)]
         figure = _figure(name, one, two, spreads, election)
-        if figure is not None:
-            found.append(figure)
-    differing = [figure for figure in found if figure.differs]
+        if figure.differs:
+            differing.append(figure)
     told = (
         f"{sum(bool(row.differs) for row in chosen)} settings, {sum(bool(row.differs) for row in verdicts)} verdicts "
-        f"and {len(differing)} of {len(found)} figures differ"
-        f"{'' if found else ' (the runs have no figure in common)'}. "
+        f"and {len(differing)} of {compared} figures of {len(both)} common scenarios differ. "
         "A figure differs when it does so by more than noise."
     )
-    return Comparison(chosen, verdicts, tuple(found), told)
+    return Comparison(chosen, verdicts, tuple(differing), told)
 
 
 def _paired(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    """Names of either, with both values (None: not there), scenarios in their order."""
-    names = {**dict.fromkeys(one), **dict.fromkeys(two)}
-    for name in (
-        sorted(names, key=lambda name: order_key(name.split(" ")[0])) if any(" " in n for n in names) else names
-    ):
+    """Names of either, with both values (None: not there); what is in one alone comes last."""
+    for name in {**one, **two}:
         yield name, one.get(name), two.get(name)
 
 
@@ -128,14 +137,13 @@ def _settings(report: Report) -> dict[str, Any]:
 
 def _verdicts(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"the run": f"{verdict_of(run)}{'' if run.state == 'finished' else f' ({run.state})'}"}
-    scenarios = sorted(run.report.scenarios, key=lambda one: order_key(one.id))
-    return found | {scenario.id: scenario.verdict for scenario in scenarios}
+    return found | {scenario.id: scenario.verdict for scenario in ordered(run.report.scenarios)}
 
 
 def _values(report: Report) -> dict[str, Any]:
     """Every figure by "ID name", the calibration's by "calibration name"."""
-    found = {f"calibration {name}": value for name, value in figures(report.calibration or {}).items()}
-    for scenario in report.scenarios:
+    found = {f"{CALIBRATION} {name}": value for name, value in figures(report.calibration or {}).items()}
+    for scenario in ordered(report.scenarios):
         if scenario.ended_ns or scenario.seconds:
             found[f"{scenario.id} seconds"] = scenario.seconds
         found |= {f"{scenario.id} {name}": value for name, value in figures(scenario.metrics).items()}
@@ -143,7 +151,7 @@ def _values(report: Report) -> dict[str, Any]:
 
 
 def _shown(value: object) -> bool:
-    return _numbers(value) is not None or isinstance(value, str | bool)
+    return _numbers(value) is not None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= SHORT)
 
 
 def _number(value: object) -> bool:
@@ -169,11 +177,11 @@ def _election_seconds(report: Report) -> float:
     return report.lab.timeouts.election_ms / 1000 if report.lab is not None else 0.0
 
 
-def _figure(name: str, one: object, two: object, spreads: Sequence[Sequence[float]], election: float) -> Figure | None:
+def _figure(name: str, one: object, two: object, spreads: Sequence[Sequence[float]], election: float) -> Figure:
     first, second = _numbers(one), _numbers(two)
     if first is None or second is None:
         row = _row(name, one, two)
-        return Figure(row.name, row.first, row.second, row.differs, "", "") if row.differs else None
+        return Figure(row.name, row.first, row.second, row.differs, "", "")
     a, b = statistics.median(first), statistics.median(second)
     noise, told = _noise(name, first, second, spreads, election)
     change = f"{b - a:+.4g}" + (f" ({(b - a) / a:+.0%})" if a else "")
@@ -190,15 +198,16 @@ def _noise(
     name: str, first: Sequence[float], second: Sequence[float], spreads: Sequence[Sequence[float]], election: float
 ) -> tuple[float, str]:
     """What a difference must exceed, in the figure's own unit, and how that was found."""
+    larger = max(abs(statistics.median(first)), abs(statistics.median(second)))
     if min(len(first), len(second)) >= ENOUGH:
         wide = max(_middle_half(first), _middle_half(second))
         return wide, f"{wide:.4g}, interquartile range"
     several = [values for values in spreads if len(values) >= ENOUGH]
     if several:
         widest = max(several, key=lambda values: max(values) - min(values))
-        span = max(widest) - min(widest)
-        return span, f"{span:.4g}, range of {len(widest)} runs alike"
-    share = SHARE * max(abs(statistics.median(first)), abs(statistics.median(second)))
+        span = max(max(widest) - min(widest), SMALL_SHARE * larger)
+        return span, f"{span:.4g}, from {len(widest)} runs alike"
+    share = SHARE * larger
     unit = next((size for end, size in SECONDS.items() if name.endswith(end)), None)
     if unit is None:
         return share, f"{share:.4g}, {SHARE:.0%}"

@@ -67,22 +67,20 @@ class Recorder:
         text = json.dumps(self.report.model_dump(mode="json", by_alias=True), indent=1, default=str)
         write_private(self.dir / "report.json", text + "\n", mode=0o644)
 
-    def finish(self) -> Path | None:
-        """Say that the run has come to its end, and draw it; gives the page, None when it could not be drawn.
+    def finish(self, *, early: bool = False) -> Path | None:
+        """Draw the run at its end; gives the page, None when it could not be drawn.
 
-        A page that cannot be drawn is told and never changes a run's outcome.
+        `early`: it was interrupted, so that not all was played. A run that another program began is for that one to
+        end. A page that cannot be drawn is told and never changes a run's outcome.
         """
-        if not self.goes_on:
+        if not (early or self.goes_on):
             self.report.finished = _now()
         self.write()
-        return self.draw()
-
-    def draw(self) -> Path | None:
-        """Write report.html as things stand."""
+        state: runs.State = "ended" if early else "running" if self.goes_on else "finished"
         try:
             from chaos.report.page import write_page  # noqa: PLC0415 - recording does not need its template engine
 
-            return write_page(runs.Run(self.dir, self.report, "finished" if self.report.finished else "running"))
+            return write_page(runs.Run(self.dir, self.report, state))
         except Exception as error:  # noqa: BLE001 - whatever it is, the figures in report.json stand
             say(f"report.html could not be drawn ({type(error).__name__}: {error}); ./lab report tries again.")
             return None

@@ -149,6 +149,15 @@ def tell(value: object) -> str:
     return "not known" if value is None else str(value)
 
 
+def moment(text: str) -> str:
+    """A time of the report for people.
+
+    >>> moment("2026-01-02T03:04:05+00:00")
+    '2026-01-02 03:04:05 UTC'
+    """
+    return text.replace("T", " ").replace("+00:00", " UTC")
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

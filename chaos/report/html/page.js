@@ -2,7 +2,7 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const SECOND = 1e4; // the data counts tenths of a millisecond
-  const PAD = 6, TITLE = 17, GAP = 7;
+  const PAD = 6, RIGHT = 50, LINE = 15, GAP = 7; // pixels; the right margin holds the scales
   const STATES = { L: "leads", F: "follows", N: "knows no leader", X: "does not answer" };
   const GLYPHS = { "election": "E", "leader-elected": "L", "leader-lost": "l", "slow-apply": "s", "health": "h", "power": "P", "process": "p" };
   const KINDS = [["ok", "ok"], ["fail", "failed"], ["unknown", "unknown"]];
@@ -57,6 +57,8 @@
       this.stops = stopsOf(this.data);
       this.whole = [-this.data.end * 0.005, this.data.end * 1.005];
       [this.from, this.to] = this.whole;
+      this.most = 1000;
+      for (const member in this.data.ops) for (const [kind] of KINDS) for (const d of this.data.ops[member][kind].d) if (d > this.most) this.most = d;
       this.cursor = null;
       this.drag = null;
       this.tools();
@@ -116,9 +118,9 @@
     }
     when(event) {
       const box = this.svg.getBoundingClientRect();
-      return this.from + ((event.clientX - box.left) * this.width / box.width - PAD) / (this.width - 2 * PAD) * (this.to - this.from);
+      return this.from + ((event.clientX - box.left) * this.width / box.width - PAD) / (this.width - PAD - RIGHT) * (this.to - this.from);
     }
-    x(t) { return PAD + (t - this.from) / (this.to - this.from) * (this.width - 2 * PAD); }
+    x(t) { return PAD + (t - this.from) / (this.to - this.from) * (this.width - PAD - RIGHT); }
     inside(t) { return t >= this.from && t <= this.to; }
 
     show(from, to) {
@@ -205,7 +207,7 @@
       for (let n = Math.ceil(this.from / SECOND / every); n * every <= this.to / SECOND; n++) {
         const x = this.x(n * every * SECOND);
         found.push(x);
-        make(ground, "text", { x: clamp(x, 14, this.width - 20), y: 12, "text-anchor": "middle", "class": "soft" }, (n * every).toFixed(digits) + " s");
+        make(ground, "text", { x: Math.max(x, 14), y: 12, "text-anchor": "middle", "class": "soft" }, (n * every).toFixed(digits) + " s");
       }
       this.y = 18;
       return found;
@@ -214,11 +216,22 @@
     lane(title, height, kind) {
       const g = make(this.svg, "g", { "data-lane": kind });
       this.y += GAP;
-      make(g, "text", { x: PAD, y: this.y + 11 }, title);
-      this.y += TITLE;
+      for (const line of this.wrapped(title)) { make(g, "text", { x: PAD, y: this.y + 11 }, line); this.y += LINE; }
+      this.y += 2;
       const top = this.y;
       this.y += height;
       return [g, top];
+    }
+
+    /** Words in lines that fit the board; 6.4 pixels are a letter of 12 on average. */
+    wrapped(text) {
+      const most = Math.floor((this.width - 2 * PAD) / 6.4), lines = [""];
+      for (const word of text.split(" ")) {
+        const last = lines[lines.length - 1];
+        if (last && last.length + 1 + word.length > most) lines.push(word);
+        else lines[lines.length - 1] = last ? last + " " + word : word;
+      }
+      return lines;
     }
 
     /** A bar's left end and width on the board, or null when it is out of sight. */
@@ -288,14 +301,12 @@
       const title = "Clients of " + member + ": " + lane.count + " operations, " + lane.ok.n + " ok, " + lane.fail.n + " failed, " + lane.unknown.n + " unknown"
         + (drawn < lane.count ? " (" + drawn + " drawn)" : "");
       const [g, top] = this.lane(title, height, "operations");
-      let most = 1000;
-      for (const [kind] of KINDS) for (const d of lane[kind].d) if (d > most) most = d;
-      const low = 1, high = Math.log10(most * 1.15); // from 1 ms
-      const up = (d) => top + height - 4 - clamp((Math.log10(Math.max(d, 10)) - low) / (high - low), 0, 1) * (height - 10);
+      const low = 1, high = Math.log10(this.most * 1.15); // from 1 ms, alike for all members; the top is for what never ended
+      const up = (d) => top + height - 4 - clamp((Math.log10(Math.max(d, 10)) - low) / (high - low), 0, 1) * (height - 20);
       for (let decade = 1; decade <= high; decade++) {
         const y = up(10 ** decade);
-        make(g, "line", { "class": "rule", x1: PAD, x2: this.width - PAD, y1: y, y2: y });
-        make(g, "text", { x: this.width - PAD, y: y - 2, "text-anchor": "end", "class": "soft" }, long(10 ** decade).replace(/\.0+ /, " "));
+        make(g, "line", { "class": "rule", x1: PAD, x2: this.width - RIGHT, y1: y, y2: y });
+        make(g, "text", { x: this.width - RIGHT + 4, y: y + 4, "class": "soft" }, long(10 ** decade).replace(/\.0+ /, " "));
       }
       for (const [kind, style] of KINDS) {
         const points = lane[kind];
@@ -314,8 +325,8 @@
 
     drawOutages(member) {
       const found = this.data.outages[member];
-      const [g, top] = this.lane("Without success at " + member + ": " + long(found.total_ms * 10) + " in all (counted from " + found.limit_ms + " ms; calls every " + found.spacing_ms + " ms)", 13, "outages");
-      make(g, "line", { "class": "fine", x1: PAD, x2: this.width - PAD, y1: top + 6, y2: top + 6 });
+      const [g, top] = this.lane("Without success at " + member + ": " + (found.total_ms ? long(found.total_ms * 10) + " in all" : "never") + " (counted from " + found.limit_ms + " ms; calls every " + found.spacing_ms + " ms)", 13, "outages");
+      make(g, "line", { "class": "fine", x1: PAD, x2: this.width - RIGHT, y1: top + 6, y2: top + 6 });
       for (const [from, to, ended] of found.spans) {
         const bar = this.bar(from, to, 3);
         if (!bar) continue;
@@ -329,13 +340,13 @@
     drawEvents() {
       const nodes = [...new Set(this.data.events.map((one) => one[1]))].sort();
       for (const node of nodes) {
-        const [g, top] = this.lane("Events" + (node ? " of " + node : ""), 18, "events");
+        const [g, top] = this.lane("Events" + (node ? " of " + node : ""), 22, "events");
         let free = -Infinity;
         for (const [t, , kind, text] of this.data.events.filter((one) => one[1] === node)) {
           if (!this.inside(t)) continue;
           const x = this.x(t), glyph = GLYPHS[kind] ?? "o";
           this.hit(x - 7, 14, top, 16, kind + (node ? " of " + node : "") + " at " + at(t) + ": " + text);
-          if (x < free) { make(g, "line", { "class": "failed", x1: x, x2: x, y1: top + 1, y2: top + 15 }); continue; }
+          if (x < free) { make(g, "line", { "class": "crowded", x1: x, x2: x, y1: top + 17, y2: top + 22 }); continue; } // no room for a sign
           free = x + 15;
           const mark = make(g, "g", { "class": "event" });
           make(mark, "circle", { cx: x, cy: top + 8, r: 7.5 });
