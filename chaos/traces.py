@@ -1,0 +1,148 @@
+"""What faults leave inside a guest under our fixed names, and what a healthy node never has: how it is found and mended.
+
+Each trace is a pair of POSIX shell scripts: `find` prints what is there, and nothing when all is well; `mend` undoes
+it. One script per guest runs them all, as starting programs is what takes time in an emulated machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.faults import volume
+from chaos.faults.bridge import TABLE
+from chaos.faults.guest import DIRECTORY, UNIT_PREFIX
+
+NIC: Final = "eth0"
+DROP_INS: Final = f"/run/systemd/system/etcd.service.d/{UNIT_PREFIX}*.conf"
+CONTROL: Final = "/run/systemd/system.control/etcd.service.d"
+"""Where `systemctl set-property --runtime` writes (systemd.unit(5))."""
+FREEZER: Final = "/sys/fs/cgroup/system.slice/etcd.service/cgroup.freeze"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One kind of trace."""
+
+    name: str
+    find: str
+    mend: str
+
+
+_TABLES = f"nft list tables | while read -r _ family name; do case $name in {TABLE}*)"
+_STOPPED = "ps -eo stat=,pid=,comm= | while read -r stat pid name; do case $stat in T*)"
+
+GUEST: Final[tuple[Trace, ...]] = (
+    Trace(
+        "undo script",
+        f'for d in {DIRECTORY}/*; do [ ! -e "$d" ] || echo "${{d##*/}}"; done',
+        f'for u in {DIRECTORY}/*/undo; do [ ! -e "$u" ] || timeout 150 sh "$u"; done; rm -rf {DIRECTORY}/*',
+    ),
+    Trace(
+        "unit",
+        f"systemctl list-units --all --plain --no-legend '{UNIT_PREFIX}*' | while read -r name _; do echo $name; done",
+        f"systemctl stop '{UNIT_PREFIX}*'; systemctl reset-failed '{UNIT_PREFIX}*'; :",
+    ),
+    Trace(
+        "nftables table",
+        # without the module there is no table, and asking would load it
+        f'[ ! -d /sys/module/nf_tables ] || {_TABLES} echo "$family $name" ;; esac; done',
+        f'{_TABLES} nft delete table "$family" "$name" ;; esac; done',
+    ),
+    Trace(
+        "queueing discipline",
+        # the kernel's own has the handle 0
+        f"tc qdisc show dev {NIC} | while read -r _ kind handle _; do [ $handle = 0: ] || echo $kind $handle; done",
+        f"for at in root ingress clsact; do tc qdisc del dev {NIC} $at; done; :",
+    ),
+    Trace(
+        "stopped process",
+        f"{_STOPPED} echo $name $pid ;; esac; done",
+        f"{_STOPPED} kill -CONT $pid ;; esac; done",
+    ),
+    Trace(
+        "frozen unit",
+        f"[ ! -e {FREEZER} ] || [ $(cat {FREEZER}) = 0 ] || echo etcd.service",
+        "systemctl thaw etcd.service",
+    ),
+    Trace(
+        "clock rate",
+        "busybox adjtimex | while read -r line; do case $line in "
+        "*freq.adjust:*' 0 ('* | *tick:*' 10000 us') ;; *freq.adjust:* | *tick:*) echo $line ;; esac; done",
+        "busybox adjtimex -f 0 -t 10000 >/dev/null",
+    ),
+    Trace(
+        "device table",
+        f'table=$(dmsetup table {volume.TARGET}); case "$table" in *" linear "*) ;; *) echo "$table" ;; esac\n'
+        f'case "$(dmsetup info -c --noheadings -o suspended {volume.TARGET})" in Susp*) echo suspended ;; esac',
+        volume.LINEAR,
+    ),
+    Trace(
+        "data volume",
+        f"options=none; while read -r _ at _ opts _; do [ $at != {volume.DATA_DIR} ] || options=$opts; done </proc/mounts\n"
+        "case $options in rw*) ;; *) echo $options ;; esac",
+        "\n".join((volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT)),
+    ),
+    Trace(
+        "file on the data volume",
+        f'for f in {volume.FILL} {volume.PROBE} {volume.PROBE}.new; do [ ! -e $f ] || echo "${{f##*/}}"; done',
+        f"{volume.TIDY}; sync -f {volume.DATA_DIR}",
+    ),
+    Trace(
+        "changed unit",
+        f'for f in {DROP_INS} {CONTROL}/*; do [ ! -e "$f" ] || echo "${{f##*/}}"; done\n'
+        "[ ! -L /run/systemd/system/etcd.service ] || echo masked",
+        f"rm -rf {DROP_INS} {CONTROL}; rm -f /run/systemd/system/etcd.service; systemctl daemon-reload\n"
+        "systemctl try-restart --no-block etcd.service",
+    ),
+    Trace(
+        "etcd",
+        "state=$(systemctl show -P ActiveState etcd.service); case $state in active | activating | reloading) ;; "
+        "*) echo $state ;; esac",
+        volume.START_ETCD,
+    ),
+)
+"""In the order in which they are mended: what undoes itself first, the disk before etcd on it."""
+
+_FOUND = "found"
+_FAILED = "failed"
+
+
+def script(traces: Sequence[Trace], *, mend: bool) -> str:
+    """Shell script that looks for all of them, and mends what it finds when asked to."""
+    parts = []
+    for number, trace in enumerate(traces):
+        parts.append(f"x=$({trace.find}\n)")
+        parts.append(f'if [ -n "$x" ]; then echo "{_FOUND} {number}" $x')
+        if mend:
+            parts.append(f"( {trace.mend}\n) >/dev/null 2>&1 </dev/null || echo {_FAILED} {number} $?")
+        parts.append("fi")
+    return "exec 2>/dev/null\n" + "\n".join(parts) + "\necho end\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A trace that a guest has: what, and whether mending it went well."""
+
+    trace: Trace
+    what: str
+    mended: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.trace.name} {self.what}"
+
+
+def read(text: str, traces: Sequence[Trace]) -> list[Found]:
+    """What the script printed; raises ValueError when it did not get to its end."""
+    lines = text.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError(f"the sweep did not end: {text[-200:]!r}")
+    failed = {int(line.split()[1]) for line in lines if line.startswith(f"{_FAILED} ")}
+    found = []
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word == _FOUND:
+            number, _, what = rest.partition(" ")
+            found.append(Found(traces[int(number)], what, int(number) not in failed))
+    return found
