@@ -12,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from chaos import member, sweep
 from chaos.declared import emptied_outputs
 from chaos.faults import records
+from chaos.faults.base import Fault, describe
 from chaos.faults.bridge import Bridge
 from chaos.faults.power import BOOT_SECONDS, SSH_PORT
 from chaos.faults.registry import from_record
@@ -23,7 +25,7 @@ from infra.manifest import Manifest
 from machine import libvirt_api
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 from machine.log import Heartbeat, Say
 from machine.log import say as say_aloud
 from machine.paths import StackPaths
@@ -31,6 +33,12 @@ from machine.waiting import Pending, wait_until
 
 HEALTHY_SECONDS = 180.0
 """From running machines to a healthy cluster: a start of etcd and an election, under TCG with all members at once."""
+
+SETTLE_SECONDS = 20.0
+"""How long the cluster may need to get healthy by itself before members and alarms are looked at."""
+
+SWEEPS = 3
+"""A program that a killed runner had started in a guest may still be making its fault while we sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,8 @@ _Note = Callable[[Mended], None]
 def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Mended]:
     """Mend everything, say each thing as it is found, and wait for a healthy cluster.
 
-    Gives what was found and done; an empty list means that nothing was amiss. Raises DeadlineError when machines do
-    not come back or the cluster does not get healthy.
+    Gives what was found and done; an empty list means that nothing was amiss. Raises UsageError while another run
+    plays on the lab, DeadlineError when machines do not come back or the cluster does not get healthy.
     """
     with alone(paths, "mend it"), Lab(manifest, paths) as lab:
         return heal_lab(lab, say)
@@ -68,16 +76,19 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         say(f"  {mended}")
 
     stack = _end_updates(lab, note)
-    pending = _lift_records(lab, note)
+    recorded, later = _lift_records(lab, note)
     _clear_bridge(lab, note)
-    woken = _start_machines(lab, note)
+    _raise_links(lab, note)
+    _start_machines(lab, note)
     _wait_for_machines(lab, say)
-    _start_etcd(lab, note)
-    lab.cluster.wait_healthy(HEALTHY_SECONDS, on_wait=Heartbeat("waiting for a healthy cluster", say=say).beat)
-    for record in pending:
+    for record in later:
+        _lift(lab, record, note)
+    _sweep_guests(lab, note)
+    _wait_healthy(lab, note, say)
+    for record in recorded:
         records.remove(lab.paths, record.id)
     _empty_stack(stack, note)
-    if woken or found:
+    if found:
         say("  All members are healthy.")
     return found
 
@@ -88,6 +99,9 @@ def leftovers(paths: StackPaths) -> list[str]:
     return [f"{record.name} on {', '.join(name for group in record.groups for name in group)}" for record in good] + [
         f"unreadable record {path.name}" for path in bad
     ]
+
+
+# -- the verification stack ---------------------------------------------------------------------------------------
 
 
 def _end_updates(lab: Lab, note: _Note) -> Engine | None:
@@ -111,28 +125,56 @@ def _empty_stack(engine: Engine | None, note: _Note) -> None:
         note(Mended(f"declared: {', '.join(left)}", engine.name, "declared no more", ok=True))
 
 
-def _lift_records(lab: Lab, note: _Note) -> list[records.Record]:
-    """Undo what records speak of, without waiting for proof: the records go when the cluster is healthy."""
+# -- records ------------------------------------------------------------------------------------------------------
+
+
+def _lift_records(lab: Lab, note: _Note) -> tuple[list[records.Record], list[records.Record]]:
+    """Undo what records speak of, without waiting for proof: the records go when the cluster is healthy.
+
+    Gives all records of this lab, and those that must wait until the machines run.
+    """
     good, bad = records.load_all(lab.paths)
-    pending: list[records.Record] = []
+    of_lab: list[records.Record] = []
     for record in good:
-        where = f"record of process {record.pid}, {record.place}"
-        what = f"{record.name} on {' | '.join(','.join(group) for group in record.groups)}"
-        if record.lab_id != lab.manifest.lab_id:
-            records.remove(lab.paths, record.id)
-            note(Mended(what, where, f"belonged to the lab {record.lab_id}, which is gone; forgotten", ok=True))
+        if record.lab_id == lab.manifest.lab_id:
+            of_lab.append(record)
             continue
-        try:
-            from_record(record).lift(lab)
-        except LabError as error:
-            note(Mended(what, where, f"could not be lifted: {error}", ok=False))
-        else:
-            note(Mended(what, where, "lifted", ok=True))
-        pending.append(record)
+        records.remove(lab.paths, record.id)
+        note(Mended(*_named(record), f"belonged to the lab {record.lab_id}, which is gone; forgotten", ok=True))
     for path in bad:
         path.unlink(missing_ok=True)
         note(Mended("a record that cannot be read", path.name, "removed; looking at everything instead", ok=True))
-    return pending
+    later = [record for record in of_lab if not _lift(lab, record, note, reachable=_reachable(lab, of_lab))]
+    return of_lab, later
+
+
+def _reachable(lab: Lab, of_lab: list[records.Record]) -> set[str]:
+    """Nodes that a record names and that can be logged in to now."""
+    named = {name for record in of_lab for group in record.groups for name in group}
+    return {node.name for node in lab.manifest.nodes if node.name in named and answers(lab, node.address, SSH_PORT)}
+
+
+def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | None = None) -> bool:
+    """Lift one; False, and nothing done, when it needs machines that are not among the `reachable` (None: all are)."""
+    try:
+        fault: Fault = from_record(record)
+        if reachable is not None and fault.needs_power and not set(fault.nodes) <= reachable:
+            return False
+        fault.lift(lab)
+    except LabError as error:
+        note(Mended(*_named(record), f"could not be lifted: {error}", ok=False))
+    else:
+        note(Mended(*_named(record), "lifted", ok=True))
+        if record.name in member.DAMAGING:  # the member is another one now, and its data to be trusted
+            records.remove(lab.paths, record.id)
+    return True
+
+
+def _named(record: records.Record) -> tuple[str, str]:
+    return f"{record.name} on {describe(record.groups)}", f"record of process {record.pid}, {record.place}"
+
+
+# -- the hypervisor -----------------------------------------------------------------------------------------------
 
 
 def _clear_bridge(lab: Lab, note: _Note) -> None:
@@ -144,8 +186,14 @@ def _clear_bridge(lab: Lab, note: _Note) -> None:
     note(Mended(f"our nftables table with {pairs} pairs cut", lab.manifest.hypervisor.bridge, "removed", ok=True))
 
 
-def _start_machines(lab: Lab, note: _Note) -> bool:
-    woken = False
+def _raise_links(lab: Lab, note: _Note) -> None:
+    for node in sweep.links_down(lab):
+        with lab.libvirt() as connection:
+            libvirt_api.set_link(connection, lab.manifest.node(node).domain, up=True)
+        note(Mended(f"the link of {node} was down", "libvirt", "up", ok=True))
+
+
+def _start_machines(lab: Lab, note: _Note) -> None:
     with lab.libvirt() as connection:
         for node in lab.manifest.nodes:
             state = libvirt_api.domain_state(connection, node.domain)
@@ -159,9 +207,7 @@ def _start_machines(lab: Lab, note: _Note) -> bool:
                 libvirt_api.power_on(connection, node.domain)
             else:
                 libvirt_api.power_on(connection, node.domain)
-            woken = True
             note(Mended(f"{node.name} was {state}", "libvirt", "resumed" if state == "paused" else "on", ok=True))
-    return woken
 
 
 def _wait_for_machines(lab: Lab, say: Say) -> None:
@@ -169,6 +215,14 @@ def _wait_for_machines(lab: Lab, say: Say) -> None:
         silent = [node.name for node in lab.manifest.nodes if not answers(lab, node.address, SSH_PORT)]
         if silent:
             raise Pending(f"no ssh on {', '.join(silent)}")
+        with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
+            list(pool.map(open_shell, lab.manifest.node_names))
+
+    def open_shell(node: str) -> None:
+        try:
+            lab.shell(node).open()
+        except LabError as error:  # a login may still be refused while the machine boots
+            raise Pending(str(error)) from error
 
     wait_until(
         all_answer,
@@ -179,28 +233,72 @@ def _wait_for_machines(lab: Lab, say: Say) -> None:
     )
 
 
-def _start_etcd(lab: Lab, note: _Note) -> None:
-    """Start etcd where systemd has given up on it, or where somebody stopped it; a unit that is starting is let be."""
-    mend = (
-        "s=$(systemctl show -P ActiveState etcd.service); case $s in active|activating|reloading) ;; "
-        "*) systemctl reset-failed etcd.service; systemctl start --no-block etcd.service; echo $s;; esac"
-    )
+# -- inside the guests --------------------------------------------------------------------------------------------
 
-    def one(node: str) -> Mended | None:
-        def attempt() -> str:
-            try:
-                return lab.shell(node).run(mend, seconds=30).stdout.strip()
-            except LabError as error:  # a login may still be refused while the machine boots
-                raise Pending(str(error)) from error
 
-        started = time.monotonic()
-        state = wait_until(attempt, f"login on {node}", seconds=90)
-        if not state:
-            return None
-        took = time.monotonic() - started
-        return Mended(f"etcd on {node} was {state}", "systemd", f"started ({took:.1f} s)", ok=True)
+def _sweep_guests(lab: Lab, note: _Note) -> None:
+    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended."""
+    nodes = list(lab.manifest.node_names)
+    for number in range(SWEEPS):
+        guests = sweep.sweep_guests(lab, nodes)
+        last = number == SWEEPS - 1
+        for guest in guests:
+            for trace in guest.traces:
+                ok = trace.mended and not last
+                note(Mended(str(trace), guest.node, "mended" if ok else "could not be mended", ok=ok))
+            if guest.clock:
+                note(Mended(f"the clock was {guest.clock:+.1f} s off", guest.node, "set", ok=not last))
+        # what mended nothing has nothing to look at again; the others are looked at once more
+        nodes = [guest.node for guest in guests if guest.told()]
+        if not nodes:
+            return
 
-    with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
-        for mended in pool.map(one, lab.manifest.node_names):
-            if mended is not None:
-                note(mended)
+
+def _wait_healthy(lab: Lab, note: _Note, say: Say) -> None:
+    """Wait; replace members and calm alarms where the cluster does not get healthy by itself."""
+    ends = time.monotonic() + HEALTHY_SECONDS
+    beat = Heartbeat("waiting for a healthy cluster", say=say).beat
+    damaged = any(record.name in member.DAMAGING for record in records.load_all(lab.paths)[0])
+    while True:
+        left = ends - time.monotonic()
+        try:
+            statuses = lab.cluster.wait_healthy(0.0 if damaged else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
+            if not damaged and not any(status.learner for status in statuses):
+                return
+        except DeadlineError:
+            if left <= 0:
+                raise
+        damaged = False
+        if _replace_members(lab, note, say) or _calm_alarms(lab, note):
+            ends = time.monotonic() + HEALTHY_SECONDS
+
+
+def _replace_members(lab: Lab, note: _Note, say: Say) -> bool:
+    replaced = False
+    for node in member.needs_replacing(lab):
+        try:
+            entry = member.replace(lab, node, lambda text: say(f"  {text}"))
+        except LabError as error:
+            note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
+        else:
+            note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
+            replaced = True
+    return replaced
+
+
+def _calm_alarms(lab: Lab, note: _Note) -> bool:
+    """Make room, and disarm NOSPACE; CORRUPT stays until the members that disagree are replaced."""
+    try:
+        kinds = {alarm.kind for alarm in lab.cluster.alarms()}
+    except LabError:
+        return False
+    if "NOSPACE" not in kinds:
+        return False
+    first = lab.manifest.node_names[0]
+    revision = max(status.revision for status in lab.cluster.status())
+    lab.etcdctl(first, "compact", str(revision))
+    for node in lab.manifest.node_names:
+        lab.etcdctl(node, "defrag", "--command-timeout=60s", seconds=90)
+    done = lab.etcdctl(first, "alarm", "disarm")
+    note(Mended("alarm NOSPACE", "etcd", "room made, disarmed" if done.ok else done.stderr.strip(), ok=done.ok))
+    return done.ok

@@ -1,4 +1,4 @@
-"""What faults leave inside a guest under our fixed names, and what a healthy node never has: how it is found and mended.
+"""What faults leave inside a guest under our fixed names, and what a healthy node never has: how to find and mend it.
 
 Each trace is a pair of POSIX shell scripts: `find` prints what is there, and nothing when all is well; `mend` undoes
 it. One script per guest runs them all, as starting programs is what takes time in an emulated machine.
@@ -30,8 +30,17 @@ class Trace:
     mend: str
 
 
+def _queued(unit: str) -> str:
+    """Test whether systemd is about to start the unit, as while it boots."""
+    return f'[ "$(systemctl show -P Job {unit})" -gt 0 ]'
+
+
 _TABLES = f"nft list tables | while read -r _ family name; do case $name in {TABLE}*)"
-_STOPPED = "ps -eo stat=,pid=,comm= | while read -r stat pid name; do case $stat in T*)"
+_STOPPED = """
+while read -r pid; do
+  read -r _ name state _ </proc/$pid/stat
+  case $state in T)"""
+_OF_ETCD = "</sys/fs/cgroup/system.slice/etcd.service/cgroup.procs"
 
 GUEST: Final[tuple[Trace, ...]] = (
     Trace(
@@ -41,7 +50,7 @@ GUEST: Final[tuple[Trace, ...]] = (
     ),
     Trace(
         "unit",
-        f"systemctl list-units --all --plain --no-legend '{UNIT_PREFIX}*' | while read -r name _; do echo $name; done",
+        f'for f in /run/systemd/transient/{UNIT_PREFIX}*; do [ ! -e "$f" ] || echo "${{f##*/}}"; done',
         f"systemctl stop '{UNIT_PREFIX}*'; systemctl reset-failed '{UNIT_PREFIX}*'; :",
     ),
     Trace(
@@ -58,12 +67,12 @@ GUEST: Final[tuple[Trace, ...]] = (
     ),
     Trace(
         "stopped process",
-        f"{_STOPPED} echo $name $pid ;; esac; done",
-        f"{_STOPPED} kill -CONT $pid ;; esac; done",
+        f"{_STOPPED} echo $name $pid ;; esac; done {_OF_ETCD}",
+        f"{_STOPPED} kill -CONT $pid ;; esac; done {_OF_ETCD}",
     ),
     Trace(
         "frozen unit",
-        f"[ ! -e {FREEZER} ] || [ $(cat {FREEZER}) = 0 ] || echo etcd.service",
+        f"read -r frozen <{FREEZER} && [ $frozen = 1 ] && echo etcd.service",
         "systemctl thaw etcd.service",
     ),
     Trace(
@@ -75,13 +84,13 @@ GUEST: Final[tuple[Trace, ...]] = (
     Trace(
         "device table",
         f'table=$(dmsetup table {volume.TARGET}); case "$table" in *" linear "*) ;; *) echo "$table" ;; esac\n'
-        f'case "$(dmsetup info -c --noheadings -o suspended {volume.TARGET})" in Susp*) echo suspended ;; esac',
+        "for f in /sys/block/dm-*/dm/suspended; do read -r on <$f; [ $on = 0 ] || echo suspended; done",
         volume.LINEAR,
     ),
     Trace(
         "data volume",
-        f"options=none; while read -r _ at _ opts _; do [ $at != {volume.DATA_DIR} ] || options=$opts; done </proc/mounts\n"
-        "case $options in rw*) ;; *) echo $options ;; esac",
+        f"options=none; while read -r _ at _ o _; do [ $at = {volume.DATA_DIR} ] && options=$o; done </proc/mounts\n"
+        f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || echo $options ;; esac",
         "\n".join((volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT)),
     ),
     Trace(
@@ -99,7 +108,7 @@ GUEST: Final[tuple[Trace, ...]] = (
     Trace(
         "etcd",
         "state=$(systemctl show -P ActiveState etcd.service); case $state in active | activating | reloading) ;; "
-        "*) echo $state ;; esac",
+        f"*) {_queued('etcd.service')} || echo $state ;; esac",
         volume.START_ETCD,
     ),
 )
@@ -118,7 +127,7 @@ def script(traces: Sequence[Trace], *, mend: bool) -> str:
         if mend:
             parts.append(f"( {trace.mend}\n) >/dev/null 2>&1 </dev/null || echo {_FAILED} {number} $?")
         parts.append("fi")
-    return "exec 2>/dev/null\n" + "\n".join(parts) + "\necho end\n"
+    return "exec 2>/dev/null\n" + "\n".join(parts) + "\ndate +%s.%N\necho end\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +142,8 @@ class Found:
         return f"{self.trace.name} {self.what}"
 
 
-def read(text: str, traces: Sequence[Trace]) -> list[Found]:
-    """What the script printed; raises ValueError when it did not get to its end."""
+def read(text: str, traces: Sequence[Trace]) -> tuple[list[Found], float]:
+    """What the script printed, and the guest's time at its end; raises ValueError when it did not get there."""
     lines = text.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"the sweep did not end: {text[-200:]!r}")
@@ -145,4 +154,4 @@ def read(text: str, traces: Sequence[Trace]) -> list[Found]:
         if word == _FOUND:
             number, _, what = rest.partition(" ")
             found.append(Found(traces[int(number)], what, int(number) not in failed))
-    return found
+    return found, float(lines[-2])
