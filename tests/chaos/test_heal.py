@@ -19,12 +19,19 @@ from chaos.faults.base import Fault
 from chaos.faults.bridge import CutState
 from chaos.faults.network import Partition
 from chaos.faults.power import PowerOff
+from chaos.faults.process import Stop
 from chaos.lab import Lab
+from chaos.sweep import Guest
+from chaos.traces import GUEST, Found
 from machine import libvirt_api
 from machine.errors import DeadlineError, ToolError
 from machine.paths import StackPaths
 
 LAB_ID = "12ab34cd"
+
+
+CLOCK = [0.0]
+"""What stands for the monotonic clock while the cluster is waited for."""
 
 
 class Paper:
@@ -34,7 +41,9 @@ class Paper:
         self.states = {"etcd1": "running", "etcd2": "running", "etcd3": "running"}
         self.cuts: dict[str, CutState] = {}
         self.log: list[str] = []
-        self.units: dict[str, str] = {}
+        self.traces: dict[str, list[Found]] = {}
+        self.declared: list[str] = []
+        self.orphans = False
         self.healthy = True
         self.paths = StackPaths(tmp_path, "t")
         nodes = [SimpleNamespace(name=name, domain=name, address=name) for name in self.states]
@@ -42,10 +51,11 @@ class Paper:
         self.manifest = SimpleNamespace(
             lab_id=LAB_ID, nodes=nodes, node_names=tuple(self.states), hypervisor=hypervisor
         )
-        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy)
+        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, alarms=list)
 
     def wait_healthy(self, seconds: float, on_wait: object = None) -> list[object]:
         if not self.healthy:
+            CLOCK[0] += seconds + 1
             raise DeadlineError("A healthy cluster", seconds=seconds)
         self.log.append("healthy")
         return []
@@ -58,7 +68,19 @@ class Paper:
         self.log.append(f"forget {node}")
 
     def shell(self, node: str) -> Any:
-        return SimpleNamespace(run=lambda script, seconds: SimpleNamespace(stdout=self.units.get(node, "") + "\n"))
+        return SimpleNamespace(open=lambda: None)
+
+    def sweep_guests(self, lab: object, nodes: list[str]) -> list[Guest]:
+        self.log.append(f"sweep {' '.join(nodes)}")
+        return [Guest(node, tuple(self.traces.pop(node, ()))) for node in nodes]
+
+    def end_orphans(self) -> bool:
+        had, self.orphans = self.orphans, False
+        return had
+
+    def empty(self, outputs: object) -> list[str]:
+        had, self.declared = self.declared, []
+        return had
 
 
 @pytest.fixture
@@ -79,6 +101,15 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(libvirt_api, "domain", resume)
     bridge = SimpleNamespace(present=lambda: bool(made.cuts), cuts=lambda: made.cuts, drop_table=made.cuts.clear)
     monkeypatch.setattr(heal, "Bridge", SimpleNamespace(of=lambda manifest: bridge))
+    monkeypatch.setattr(heal.sweep, "links_down", lambda lab: [])
+    monkeypatch.setattr(heal.sweep, "sweep_guests", made.sweep_guests)
+    monkeypatch.setattr(heal.member, "needs_replacing", lambda lab: [])
+    engine = SimpleNamespace(
+        name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
+    )
+    monkeypatch.setattr(heal, "Engine", lambda paths, project, say: engine)
+    CLOCK[0] = 0.0
+    monkeypatch.setattr(heal, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
     monkeypatch.setattr(heal, "answers", lambda lab, address, port: made.states[address] == "running")
     return made
 
@@ -93,7 +124,7 @@ def mend(paper: Paper) -> list[heal.Mended]:
 
 def test_nothing_amiss_finds_nothing_and_still_looks_at_health(paper: Paper) -> None:
     assert mend(paper) == []
-    assert paper.log == ["healthy"]
+    assert paper.log == ["sweep etcd1 etcd2 etcd3", "healthy"]
 
 
 def test_machines_that_are_off_paused_or_crashed_run_again_without_any_record(paper: Paper) -> None:
@@ -165,7 +196,31 @@ def test_a_record_that_cannot_be_read_is_removed_and_told(paper: Paper) -> None:
     assert not (paper.paths.faults / "cut-off.json").exists()
 
 
-def test_etcd_that_systemd_gave_up_on_is_started(paper: Paper) -> None:
-    paper.units["etcd2"] = "failed"
-    (found,) = mend(paper)
-    assert found.what == "etcd on etcd2 was failed"
+def test_what_a_guest_has_of_ours_is_told_and_looked_for_again(paper: Paper) -> None:
+    paper.traces["etcd2"] = [Found(GUEST[0], "cut-1"), Found(GUEST[1], "etcdlab-x.service", mended=False)]
+    first, second = mend(paper)
+    assert (first.ok, second.ok) == (True, False)
+    assert "cut-1" in first.what
+    assert first.where == "etcd2"
+    assert [line for line in paper.log if line.startswith("sweep")] == ["sweep etcd1 etcd2 etcd3", "sweep etcd2"]
+
+
+def test_an_update_without_an_owner_is_ended_before_anything_is_lifted(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper.orphans, paper.declared = True, ["Fault power-off-1"]
+    monkeypatch.setattr(PowerOff, "lift", lambda self, lab: paper.log.append(f"lift, orphans {paper.orphans}"))
+    record(paper, PowerOff((("etcd3",),)))
+    assert len(mend(paper)) == 3
+    assert "lift, orphans False" in paper.log
+    assert paper.declared == []
+
+
+def test_a_fault_inside_a_machine_without_power_is_lifted_when_it_runs(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stop, "lift", lambda self, lab: paper.log.append(f"lift, etcd3 {paper.states['etcd3']}"))
+    paper.states["etcd3"] = "shutoff"
+    record(paper, Stop((("etcd3",),)))
+    assert all(item.ok for item in mend(paper))
+    assert "lift, etcd3 running" in paper.log
