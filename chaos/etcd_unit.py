@@ -64,7 +64,7 @@ def words(line: str) -> str:
 
 def look(lab: Lab, node: str, since: str = "boot") -> EtcdUnit:
     """The unit on `node` now."""
-    return read(lab.shell(node).run(script(since), seconds=SECONDS, check=False).stdout)
+    return read(lab.inside.run(lab.shell(node), script(since), SECONDS, check=False).stdout)
 
 
 def clock(lab: Lab, node: str) -> str:

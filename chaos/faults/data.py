@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults import damage, volume
 from chaos.faults.base import Fault, Proof
-from chaos.faults.guest import each
+from chaos.faults.guest import CALL_SECONDS, each
 from chaos.faults.parameters import Parameter
 from machine.errors import LabError, UsageError
 
@@ -113,7 +113,8 @@ class Damage(Fault):
         proof = []
         for node in self.nodes:
             try:
-                noted = read_note(lab.shell(node).run(note(self.facts), seconds=30, check=False).stdout)
+                done = lab.inside.run(lab.shell(node), note(self.facts), CALL_SECONDS, check=False)
+                noted = read_note(done.stdout)
             except LabError as error:
                 proof.append(Proof(f"data of {node}", node, "to be looked at", str(error), holds=False))
                 continue

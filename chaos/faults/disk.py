@@ -257,7 +257,7 @@ def look(lab: Lab, nodes: Sequence[str], script: str = volume.LOOK) -> dict[str,
 
     def one(node: str) -> Volume | str:
         try:
-            done = lab.shell(node).run(script, seconds=volume.LOOK_SECONDS, check=False)
+            done = lab.inside.run(lab.shell(node), script, volume.LOOK_SECONDS, check=False)
         except LabError as error:
             return str(error)
         try:

@@ -98,7 +98,7 @@ while free=$(room); [ $free -ge {4 << 20} ] && [ $tries -lt 8 ]; do
   fallocate -o $at -l $size {FILL} 2>/dev/null && at=$((at + size))
 done
 for block in 65536 {BLOCK}; do
-  dd if=/dev/zero of={FILL} bs=$block count=128 oflag=append conv=notrunc,fsync 2>/dev/null
+  dd if=/dev/zero of={FILL} bs=$block count=128 oflag=append conv=notrunc,fsync 2>/dev/null || :
 done
 sync -f {DATA_DIR}"""
 """Allocates nearly all at once, and writes into the rest until that fails: file systems keep some for their own use."""
