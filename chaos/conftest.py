@@ -18,7 +18,7 @@ from chaos.lab import Lab, alone
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
 from chaos.workload.client import Endpoint
-from chaos.workload.plan import DEFAULT, NONE, Plan
+from chaos.workload.plan import DEFAULT, NONE, VARIABLE, Plan
 from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
 from infra.manifest import load
@@ -114,7 +114,7 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
 def workload(request: pytest.FixtureRequest) -> Plan:
     """What `--workload` asks for; ends the run with status 2 when it cannot be understood."""
     try:
-        return Plan.parse(request.config.getoption("--workload") or DEFAULT)
+        return Plan.parse(request.config.getoption("--workload") or os.environ.get(VARIABLE) or DEFAULT)
     except UsageError as error:
         pytest.exit(str(error), returncode=2)
 

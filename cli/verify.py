@@ -34,9 +34,18 @@ def register(app: typer.Typer) -> None:
         scenarios: Annotated[
             str, typer.Option("--scenarios", metavar="EXPR", help="Which scenarios, by pytest mark: seed, quick, slow.")
         ] = DEFAULT_SCENARIOS,
+        workload: Annotated[
+            str,
+            typer.Option(
+                "--workload",
+                metavar="PROFILE[,KEY=VALUE]…",
+                help="Clients at work all through each scenario; none: no clients and no checks, for exploring.",
+            ),
+        ] = "",
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Set up what is missing, build the lab, break it in proven ways, report. The lab stays up."""
+        choose_workload(workload)
         raise typer.Exit(run(stack, scenarios))
 
 
@@ -77,6 +86,17 @@ def reread(recorder: Recorder) -> Recorder:
     from chaos.report import Recorder, load
 
     return Recorder(recorder.dir, load(recorder.dir))
+
+
+def choose_workload(text: str) -> None:
+    """Hand `--workload` down to the scenarios; UsageError, before anything is built, when it is not understood."""
+    import os
+
+    from chaos.workload.plan import VARIABLE, Plan
+
+    if text:
+        Plan.parse(text)
+        os.environ[VARIABLE] = text
 
 
 def refuse_without_scenarios(scenarios: str) -> None:

@@ -48,7 +48,7 @@ def draw(history: History, wrong: Violation) -> str:
             f"{(moment - begin) / 1e6:.0f} ms</text>"
         )
     parts += [
-        f'<text x="10" y="{y + 13}">process {process}{_member(history, rows, process)}</text>'
+        f'<text x="10" y="{y + 13}">process {process}{escape(_member(history, rows, process))}</text>'
         for process, y in at.items()
     ]
     guilty = set(wrong.lines)

@@ -8,6 +8,9 @@ from typing import Any, Final, Self
 
 from machine.errors import UsageError
 
+VARIABLE: Final = "ETCD_LAB_WORKLOAD"
+"""Environment variable with the workload of a run that ./lab verify has begun."""
+
 NONE: Final = "none"
 """No workload at all: for exploring."""
 

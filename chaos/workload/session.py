@@ -175,7 +175,7 @@ class WorkloadSession:
         return Counter(
             one.node
             for one in self.seen()
-            if one.outcome == "ok" and begin_ns <= one.end_ns <= end_ns and one.node in nodes
+            if one.outcome == "ok" and begin_ns <= one.end_ns < end_ns and one.node in nodes
         )
 
     def wait_ok(
