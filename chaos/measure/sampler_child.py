@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final
 import grpc
 
 from chaos.measure import status
+from chaos.measure.relay import Relay
 from chaos.measure.samples import sample_of
 from infra.cluster import EndpointStatus
 
@@ -36,17 +38,19 @@ _OPTIONS: Final = (
 class Member:
     """One member and the connection to it."""
 
-    def __init__(self, node: str, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, node: str, address: str, relays: Path, credentials: grpc.ChannelCredentials | None) -> None:
         self.node = node
-        self._address = address
+        host, _, port = address.rpartition(":")
+        self._relay = Relay(relays / node, host, int(port))
+        self._options = (*_OPTIONS, ("grpc.ssl_target_name_override", host), ("grpc.default_authority", address))
         self._credentials = credentials
         self._channel = self._open()
         self._failed = 0
 
     def _open(self) -> grpc.Channel:
         if self._credentials is None:
-            return grpc.insecure_channel(self._address, options=_OPTIONS)
-        return grpc.secure_channel(self._address, self._credentials, options=_OPTIONS)
+            return grpc.insecure_channel(self._relay.target, options=self._options)
+        return grpc.secure_channel(self._relay.target, self._credentials, options=self._options)
 
     def ask(self) -> EndpointStatus:
         """Its status; never raises for what the network does."""
@@ -80,7 +84,7 @@ def main() -> None:
         ca, cert, key = (Path(path).read_bytes() for path in order["tls"])
         credentials = grpc.ssl_channel_credentials(ca, key, cert)
     ended, lock = threading.Event(), threading.Lock()
-    with Path(order["path"]).open("a") as stream:
+    with Path(order["path"]).open("a") as stream, tempfile.TemporaryDirectory(prefix="etcd-lab-") as relays:
 
         def follow(member: Member, lag: float) -> None:
             due = time.monotonic() + lag
@@ -94,7 +98,7 @@ def main() -> None:
                     stream.flush()
                 due = max(due + order["period"], time.monotonic())  # a late one is left out, not made up for
 
-        members = [Member(node, address, credentials) for node, address in order["nodes"]]
+        members = [Member(node, address, Path(relays), credentials) for node, address in order["nodes"]]
         threads = [
             threading.Thread(target=follow, args=(member, order["period"] * number / len(members)), daemon=True)
             for number, member in enumerate(members)

@@ -1,0 +1,173 @@
+"""Everything that is measured all through one scenario, as a context manager around it.
+
+Sampling runs beside it; guest clocks are read at both ends, etcd's journals are fetched at the end, and the figures go
+into the scenario's metrics. What cannot be measured is said in `measurement_problems` and changes no verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import orjson
+
+from chaos.measure import events, figures
+from chaos.measure.clocks import ClockMap, Reading, read_clock
+from chaos.measure.events import Event
+from chaos.measure.sampler import PERIOD, Sampler
+from chaos.measure.samples import Sample
+from machine.errors import LabError
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
+    from chaos.report import FaultEntry, ScenarioRecorder
+
+T = TypeVar("T")
+
+STOPPING: Final = ("power-off", "pause", "freeze", "reset", "vm")
+"""Words in names of faults that may stop a guest's clock or end its boot."""
+
+
+class Measures:
+    """Samples, events and figures of one scenario of `recorder`, on `lab`."""
+
+    def __init__(self, lab: Lab, recorder: ScenarioRecorder) -> None:
+        self.problems: list[str] = []
+        self._lab = lab
+        self._recorder = recorder
+        self._readings: list[Reading] = []
+        self._since: dict[str, float] = {}
+        self._sampler = Sampler.of(lab.manifest, lab.paths, recorder.evidence_dir / "samples.jsonl")
+        self._begun_ns = time.monotonic_ns()
+
+    def __enter__(self) -> Self:
+        self._begun_ns = time.monotonic_ns()
+        self._sampler.__enter__()
+        self._each("clock", self._open_node)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._sampler.close()
+        try:
+            self.finish()
+        except Exception as problem:  # noqa: BLE001 - measuring never changes what a scenario found
+            self._say(f"{type(problem).__name__}: {problem}")
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Every sample so far, in order of time."""
+        return sorted(self._sampler.rows, key=lambda one: one.at_ns)
+
+    def collect(self) -> list[Event]:
+        """etcd's log since the scenario's beginning, on the host's time line, and the power of the machines.
+
+        May be called while the scenario goes on; nodes that do not answer are left out and said.
+        """
+        texts: dict[str, str] = {}
+
+        def one(node: str) -> None:
+            self._read(node)
+            texts[node] = events.fetch(self._lab.shell(node), self._since.get(node, 0.0))
+
+        self._each("log", one)
+        stops = [entry.injected_ns for entry in self._faults if _stops(entry)]
+        found: list[Event] = []
+        for node, text in texts.items():
+            clock = ClockMap([reading for reading in self._readings if reading.node == node], stops)
+            found += [event for event in events.parse(node, text, clock) if event.at_ns >= self._begun_ns]
+        found += power_events(self._faults)
+        return events.write_events(self._recorder.evidence_dir / "events.jsonl", found)
+
+    def finish(self) -> None:
+        """Collect, and put the figures into the report."""
+        seen = self.collect()
+        samples = self.samples
+        end_ns = time.monotonic_ns()
+        history = self._history()
+        told: list[dict[str, object]] = []
+        for entry in self._faults:
+            found = figures.recovery(
+                nodes=self._lab.manifest.node_names,
+                fault_ns=entry.injected_ns,
+                healed_ns=entry.healed_ns,
+                end_ns=end_ns,
+                samples=samples,
+                events=seen,
+                history=history,
+            )
+            told.append({"fault": f"{entry.name} {entry.target}", **found})
+        if told:
+            self._recorder.metric("recovery", told)
+        self._recorder.metric(
+            "measured",
+            {
+                "samples": len(samples),
+                "unanswered": sum(not one.ok for one in samples),
+                "resolution_seconds": PERIOD,
+                "events": len(seen),
+                "clock_within_seconds": round(max((one.within for one in self._readings), default=0.0), 3),
+            },
+        )
+        if self.problems:
+            self._recorder.metric("measurement_problems", self.problems)
+
+    @property
+    def _faults(self) -> list[FaultEntry]:
+        return [entry for entry in self._recorder.scenario.faults if entry.injected_ns]
+
+    def _open_node(self, node: str) -> None:
+        self._since[node] = events.guest_now(self._lab.shell(node)) - 1
+        self._read(node)
+
+    def _read(self, node: str) -> None:
+        self._readings.append(read_clock(self._lab.shell(node)))
+
+    def _each(self, what: str, call: Callable[[str], None]) -> None:
+        """Do something on all nodes that run, at once; what fails is said."""
+        nodes = self._lab.running()
+
+        def tried(node: str) -> None:
+            try:
+                call(node)
+            except LabError as error:
+                self._say(f"{what} of {node}: {error.what}")
+
+        with ThreadPoolExecutor(max(1, len(nodes))) as pool:
+            list(pool.map(tried, nodes))
+
+    def _say(self, problem: str) -> None:
+        self.problems.append(problem[:300])
+
+    def _history(self) -> list[dict[str, object]]:
+        path = self._recorder.evidence_dir / "history.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_bytes().splitlines():
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(row, dict) and "invoke_ns" in row:
+                rows.append(row)
+        return rows
+
+
+def power_events(faults: Iterable[FaultEntry]) -> list[Event]:
+    """What was done to the power of machines, as events of the nodes."""
+    found: list[Event] = []
+    for entry in faults:
+        if not _stops(entry):
+            continue
+        for node in entry.target.replace(" | ", ",").split(","):
+            found.append(Event(entry.injected_ns, node, "power", f"{entry.name} injected"))
+            if entry.healed_ns:
+                found.append(Event(entry.healed_ns, node, "power", f"{entry.name} healed"))
+    return found
+
+
+def _stops(entry: FaultEntry) -> bool:
+    return any(word in entry.name for word in STOPPING)
