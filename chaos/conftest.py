@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ import pytest
 from chaos import artefacts, checks
 from chaos.heal import heal_lab, leftovers
 from chaos.lab import Lab, alone
+from chaos.measure.session import Measures
+from chaos.oracle.calibration import Calibration, calibrate
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
 from chaos.workload.client import Endpoint
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 STACK_VARIABLE = "ETCD_LAB_STACK"
 
 SEED_IDS = tuple(f"S{number}" for number in range(3, 12))
-FAMILIES = ("power", "network", "access", "status", "disk", "data")
+FAMILIES = ("power", "network", "access", "status", "disk", "data", "oracle")
 
 STEADY_SECONDS = 60.0
 """How long the cluster may take to be healthy before a scenario starts; it was left healthy by the one before."""
@@ -111,6 +113,18 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
 
 
 @pytest.fixture(scope="session")
+def calibration(lab: Lab, recorder: Recorder) -> Calibration:
+    """The machine as it is before anything is broken."""
+    with suppress(LabError):  # a lab that is not healthy shows in its first scenario
+        lab.cluster.wait_healthy(STEADY_SECONDS)
+    found = calibrate(lab)
+    recorder.report.calibration = found.as_json()
+    recorder.write()
+    say(f"Calibration: {found}")
+    return found
+
+
+@pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> Plan:
     """What `--workload` asks for; ends the run with status 2 when it cannot be understood."""
     try:
@@ -138,16 +152,20 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     verification: Verification,
     workers: Pool,
     workload: Plan,
+    calibration: Calibration,
 ) -> Iterator[Play]:
     """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
     play = Play(lab, scenario_recorder, verification)
+    play.machine = calibration.machine
+    measured = ExitStack()
     started = time.monotonic()
     failed = True
     try:
         with play.step("steady state before", "every member is healthy") as step:
             step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
+        play.measures = measured.enter_context(Measures(lab, scenario_recorder))
         checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)
@@ -163,6 +181,7 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
                 failed = True
                 raise
             finally:
+                measured.close()  # after the history was written
                 scenario_recorder.finish(time.monotonic() - started, failed=failed)
 
 

@@ -15,6 +15,10 @@ from chaos.faults.base import Fault, Result
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.lab import Lab
+from chaos.measure.expect import expect
+from chaos.measure.session import Measures
+from chaos.oracle.judge import Judgement
+from chaos.oracle.machine import Machine
 from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
 from chaos.workload.session import WorkloadSession
 from machine.errors import InconclusiveError, LabError
@@ -64,6 +68,10 @@ class Play:
         self.lab = lab
         self.stack = stack
         self.recorder = recorder
+        self.machine = Machine()
+        """What calibration measured; until then nothing."""
+        self.measures: Measures | None = None
+        """Samples and events of this scenario, while it is measured."""
         self._in_force: list[tuple[Fault, FaultEntry]] = []
         self.workload: WorkloadSession | None = None
         """The clients at work; None with `--workload none`."""
@@ -88,6 +96,15 @@ class Play:
     def metric(self, name: str, value: object) -> None:
         """Keep a figure in the report."""
         self.recorder.metric(name, value)
+
+    def compare(self, rule: str, observed: float, *, window: tuple[int, int] | None = None, **case: Any) -> Judgement:  # noqa: ANN401
+        """Hold a figure (in the rule's unit) against a rule of chaos.oracle.rules; a step of the report.
+
+        `case` names fields of chaos.oracle.rules.Context (`resolution`, `led`, `alone`, `ttl`, …); `window` are the
+        ns between which etcd's logs tell the rounds of an election. Raises AssertionError when it is outside of what
+        is allowed, InconclusiveError when the machine was too slow to tell.
+        """
+        return expect(self, rule, observed, window=window, **case)
 
     # -- the lab's shape ------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Connections that cuts of the client port let pass, for a client library that cannot choose its local port.
 
-gRPC connects to a Unix socket of ours; each connection is carried on, byte by byte, from one of the ports that belong to
-calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
+gRPC connects to a Unix socket of ours; each connection is carried on, byte by byte, from one of the ports that belong
+to calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
 """
 
 from __future__ import annotations

@@ -78,5 +78,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
             row: dict[str, Any] = json.loads(line)
         except ValueError:
             continue
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key in known}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key in known
+        }
         yield Sample(**fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from chaos.lab import Lab
 
 LIMIT: Final = 6.0
-"""Seconds that a node's measurements may take; put and get before them take at most CALL_LIMIT."""
+"""Seconds that a node's measurements may take, ssh included; put and get before them take at most CALL_LIMIT."""
 
-SCRIPT_LIMIT: Final = 4
+SCRIPT_LIMIT: Final = 3
 """Seconds after which the script in the guest is ended, so that what it has measured until then still arrives."""
 
 CALL_LIMIT: Final = 2.0
@@ -46,6 +46,9 @@ CALIBRATION_KEY: Final = "etcd-lab/calibration"
 # bash's read -t waits by select(2), so that a late answer is a late wake-up; EPOCHREALTIME costs no process. Each part
 # ends by itself after PHASE; the metrics page comes last, as it costs most.
 _PROBE: Final = """
+start=${{EPOCHREALTIME/[.,]/}}
+trap 'rm -f "$f"; echo "script $(( ${{EPOCHREALTIME/[.,]/}} - start ))"; exit 0' EXIT TERM
+f=/var/lib/etcd/.etcd-lab-probe
 exec 9<> <(:)
 began=${{EPOCHREALTIME/[.,]/}}
 for ((i = 0; i < {sleeps} && (${{EPOCHREALTIME/[.,]/}} - began) < {phase}; i++)); do
@@ -56,12 +59,8 @@ for ((i = 0; i < {connects} && (${{EPOCHREALTIME/[.,]/}} - began) < {phase}; i++
   a=${{EPOCHREALTIME/[.,]/}}
   if exec 8<>/dev/tcp/$peer/{port}; then echo "connect $(( ${{EPOCHREALTIME/[.,]/}} - a ))"; exec 8>&-; fi
 done; done 2>/dev/null
-f=/var/lib/etcd/.etcd-lab-probe
-trap 'rm -f "$f"' EXIT
 LC_ALL=C dd if=/dev/zero of="$f" bs=4k count={flushes} oflag=dsync 2>&1 | sed -n 's/.*copied, \\(.*\\) s,.*/dd \\1/p'
-rm -f "$f"
-curl -sf --max-time 3 http://{address}:{metrics_port}/metrics | grep {wanted}
-exit 0
+curl -sf --max-time 2 http://{address}:{metrics_port}/metrics | grep {wanted}
 """
 
 
@@ -83,6 +82,7 @@ class NodeFigures:
     peer_round_trip: float = 0.0
     """etcd's own: the slowest peer's average."""
     ssh: float = 0.0
+    """What a command takes longer by ssh than by itself, with the start of bash."""
     stuck: float = 0.0
     """Seconds after which we gave up on all of it; 0: we did not."""
     problem: str = ""
@@ -120,9 +120,13 @@ def calibrate(lab: Lab) -> Calibration:
     started = time.monotonic()
     names = lab.manifest.node_names
     put, get, problem = _calls(lab, names[0])
-    with ThreadPoolExecutor(len(names)) as pool:
-        figures = dict(zip(names, pool.map(lambda node: _node(lab, node), names), strict=True))
+    figures = _nodes(lab, names)
     return summed(lab.manifest, figures, (put, get), seconds=time.monotonic() - started, problem=problem)
+
+
+def probe(lab: Lab) -> Machine:
+    """The machine as it is now, beside whatever goes on: nodes that run, without put and get. Some 3 s."""
+    return summed(lab.manifest, _nodes(lab, lab.running()), (0.0, 0.0)).machine
 
 
 def summed(
@@ -172,8 +176,8 @@ def probe_script(address: str, peers: list[str]) -> str:
 
 
 def read_probe(text: str) -> dict[str, list[float]]:
-    """What the script printed, in seconds: `sleep` as overrun, `connect`, `dd` for all its flushes."""
-    found: dict[str, list[float]] = {"sleep": [], "connect": [], "dd": []}
+    """What the script printed, in seconds: `sleep` as overrun, `connect`, `dd` for all its flushes, `script` in all."""
+    found: dict[str, list[float]] = {"sleep": [], "connect": [], "dd": [], "script": []}
     for line in text.splitlines():
         word, _, figure = line.partition(" ")
         try:
@@ -182,11 +186,16 @@ def read_probe(text: str) -> dict[str, list[float]]:
             continue
         if word == "sleep":
             found[word].append(max(0.0, value / 1e6 - SLEEP))
-        elif word == "connect":
+        elif word in ("connect", "script"):
             found[word].append(max(0.0, value / 1e6))
         elif word == "dd":
             found[word].append(value)
     return found
+
+
+def _nodes(lab: Lab, names: Sequence[str]) -> dict[str, NodeFigures]:
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        return dict(zip(names, pool.map(lambda node: _node(lab, node), names), strict=True))
 
 
 def _node(lab: Lab, node: str) -> NodeFigures:
@@ -195,18 +204,19 @@ def _node(lab: Lab, node: str) -> NodeFigures:
     argv = ["timeout", str(SCRIPT_LIMIT), "bash", "-c", probe_script(str(here.address), peers)]
     started = time.monotonic()
     try:
-        shell.run("true", seconds=LIMIT)
-        ssh = time.monotonic() - started
-        text = shell.run(argv, seconds=max(1.0, LIMIT - ssh), check=False).stdout
+        text = shell.run(argv, seconds=LIMIT, check=False).stdout
     except DeadlineError:
         return NodeFigures(stuck=time.monotonic() - started, problem=f"no probe ended within {LIMIT:g} s")
     except LabError as error:
         return NodeFigures(problem=error.what)
-    return figures_of(text, ssh)
+    return figures_of(text, time.monotonic() - started)
 
 
-def figures_of(text: str, ssh: float) -> NodeFigures:
-    """A node's figures from what the script printed; what it did not come to is named as a problem."""
+def figures_of(text: str, took: float) -> NodeFigures:
+    """A node's figures from what the script printed, `took` seconds all in all by our clock.
+
+    What it did not come to is named as a problem; what it did not use of the time is ssh's.
+    """
     probe, page = read_probe(text), metrics.parse(text)
     fsync, trips = page.histogram(metrics.FSYNC), page.histogram(metrics.ROUND_TRIP)
     parts = {"scheduling": probe["sleep"], "connect": probe["connect"], "flush": probe["dd"], "metrics": fsync}
@@ -220,8 +230,8 @@ def figures_of(text: str, ssh: float) -> NodeFigures:
         fsync_p99=max((one.quantile(0.99) for one in fsync), default=0.0),
         fsync_mean=max((one.mean for one in fsync), default=0.0),
         peer_round_trip=max((one.mean for one in trips), default=0.0),
-        ssh=ssh,
-        problem=f"not measured in {LIMIT:g} s: {', '.join(missing)}" if missing else "",
+        ssh=max(0.0, took - sum(probe["script"])) if probe["script"] else 0.0,
+        problem=f"not measured in {SCRIPT_LIMIT} s: {', '.join(missing)}" if missing else "",
     )
 
 

@@ -57,6 +57,8 @@ class Machine:
         slow = self.too_slow_for(timing)
         if not slow:
             return ""
+        if self.stuck:
+            return f"{'; '.join(slow)}: the machine is overloaded, let it do less before judging anything."
         heartbeat, election = self.timeouts_ms()
         return f"{'; '.join(slow)}: set heartbeat-ms to {heartbeat} and election-ms to {election} or more."
 
@@ -66,7 +68,7 @@ class Machine:
         Heartbeat: the worst delay, in steps of 50 ms, at least etcd's own 100 ms; election: ten heartbeats, etcd's own
         proportion; etcd's upper limit of 50 s is kept (E embed/config.go).
         """
-        worst = max(self.round_trip, self.fsync, self.scheduling, self.stuck)
+        worst = max(self.round_trip, self.fsync, self.scheduling)
         heartbeat = min(5000, max(100, -(-round(worst * 1000) // 50) * 50))
         return heartbeat, 10 * heartbeat
 

@@ -35,6 +35,8 @@ class FaultEntry(BaseModel):
     target: str
     place: str
     injected_ns: int
+    started_ns: int = 0
+    """When making it began: somewhere from here to `injected_ns` it took hold."""
     proved_ns: int = 0
     healed_ns: int = 0
     proof: list[str] = Field(default_factory=list)

@@ -153,6 +153,7 @@ class ScenarioRecorder:
             target=describe(result.groups),
             place=result.place,
             injected_ns=result.applied_ns,
+            started_ns=result.started_ns,
             proved_ns=result.ended_ns if result.proved else 0,
             proof=[str(proof) for proof in result.proof],
         )

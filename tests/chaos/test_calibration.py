@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -83,8 +84,9 @@ def test_probe_lines_become_overruns_in_seconds() -> None:
 
 
 def test_what_was_not_reached_is_named() -> None:
-    figures = figures_of("sleep 12000\nsleep 13000\nsleep 90000\n", 0.2)
+    figures = figures_of("sleep 12000\nsleep 13000\nsleep 90000\nscript 1500000\n", 1.7)
     assert figures.scheduling_worst == pytest.approx(0.003)
+    assert figures.ssh == pytest.approx(0.2)
     assert "connect, flush, metrics" in figures.problem
 
 
@@ -98,12 +100,15 @@ def test_the_worst_node_counts_and_the_advice_names_it(manifest: Manifest) -> No
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_the_probe_runs_in_a_real_bash_and_is_bounded() -> None:
-    script = probe_script("127.0.0.1", ["127.0.0.1"]).replace("/var/lib/etcd/", "/dev/null/none")
+def test_the_probe_runs_in_a_real_bash_and_is_bounded(tmp_path: Path) -> None:
+    script = probe_script("127.0.0.1", ["127.0.0.1"]).replace("/var/lib/etcd/", f"{tmp_path}/")
     started = time.monotonic()
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert time.monotonic() - started < 5 * PHASE + 5
-    slept = read_probe(done.stdout)["sleep"]
+    found = read_probe(done.stdout)
+    slept = found["sleep"]
+    assert len(found["dd"]) == len(found["script"]) == 1
+    assert not list(tmp_path.iterdir())
     assert 1 <= len(slept) <= SLEEPS
     assert all(0 <= overrun < 5 for overrun in slept)
 
