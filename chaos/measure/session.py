@@ -7,10 +7,10 @@ into the scenario's metrics. What cannot be measured is said in `measurement_pro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import orjson
 
@@ -19,6 +19,7 @@ from chaos.measure.clocks import ClockMap, Reading, read_clock
 from chaos.measure.events import Event
 from chaos.measure.sampler import PERIOD, Sampler
 from chaos.measure.samples import Sample
+from chaos.report.outages import find_outages
 from machine.errors import LabError
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Measures:
             told.append({"fault": f"{entry.name} {entry.target}", **found})
         if told:
             self._recorder.metric("recovery", told)
+        if history:
+            self._recorder.metric("unavailability", unavailability(history))
         self._recorder.metric(
             "measured",
             {
@@ -154,6 +157,26 @@ class Measures:
             if isinstance(row, dict) and "invoke_ns" in row:
                 rows.append(row)
         return rows
+
+
+def unavailability(history: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Per member whose clients asked: the exact intervals without success, and how finely they are known."""
+    by_member: dict[str, list[Mapping[str, Any]]] = {}
+    for op in sorted(history, key=lambda one: int(one["invoke_ns"])):
+        by_member.setdefault(str(op.get("member", "")), []).append(op)
+    told: dict[str, object] = {}
+    for member, ops in sorted(by_member.items()):
+        found = find_outages(ops)
+        told[member] = {
+            "seconds": round(found.total_ns / 1e9, 3),
+            "intervals": [
+                {"begin_ns": one.begin_ns, "seconds": round((one.end_ns - one.begin_ns) / 1e9, 3), "ended": one.ended}
+                for one in found.outages
+            ],
+            "resolution_seconds": round(found.spacing_ns / 1e9, 3),
+            "shortest_counted_seconds": round(found.limit_ns / 1e9, 3),
+        }
+    return told
 
 
 def power_events(faults: Iterable[FaultEntry]) -> list[Event]:
