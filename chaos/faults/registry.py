@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from chaos.faults.base import Fault
+from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
 from chaos.faults.data import BitFlip, Truncate
 from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.link import LinkDown
+from chaos.faults.netem import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.power import Pause, PowerOff, Reset
 from chaos.faults.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess
@@ -17,6 +19,8 @@ FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
     (PowerOff, Pause, Reset),
     (Kill, KillHold, Stop, StopProcess, OutOfMemory, CpuStarve),
     (Partition, Isolate, BridgeCut, OneWay, CutClients, CutPeers, LinkDown),
+    (Latency, Jitter, Loss, Duplicate, Reorder, Corrupt, Rate),
+    (ClockJump, ClockDrift, ClockStrobe),
     (DiskFull, DiskSlow, DiskError, DiskReadOnly, LostWrites),
     (BitFlip, Truncate, Rollback),
 )
