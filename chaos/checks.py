@@ -54,7 +54,9 @@ def begin(play: Play, pool: Pool, plan: Plan, profile: str = "") -> None:
             Step(title="workload", expected="as asked for", observed=NO_WORKLOAD, verdict="pass")
         )
         return
-    plan = plan.with_profile(profile or plan.profile)
+    if profile:
+        name, *words = profile.split(",")
+        plan = plan.with_profile(name).with_words(words)
     with play.precondition("workload", f"{plan}; works on every member") as step:
         revision = min(status.revision for status in play.lab.cluster.status() if status.ok)
         prefix = f"w/{ident}/{time.monotonic_ns()}/"

@@ -1,13 +1,14 @@
 """The clients: each a generator that yields its next request and is sent the recorded answer.
 
-They yield None to let a turn pass. Nothing here does I/O; a request has the fields of a history line. Values are
-unique to the worker, so that what is read says who wrote it.
+They yield None to let a turn pass. Nothing here does I/O, beyond a look at the clock; a request has the fields of a
+history line. Values are unique to the worker, so that what is read says who wrote it.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -136,8 +137,8 @@ def lock(me: Worker) -> Client:
             seen = yield {"op": "get", "key": key}
             if seen["outcome"] != "ok":
                 continue
-            for _ in range(me.random.choice((0, 0, 0, int(me.plan.rate * me.plan.lease_ttl * 2)))):
-                yield None  # a client that was paused while it held the lock
+            if number % 3 == me.index % 3:
+                yield from pause(me.plan.lease_ttl * 1.5)  # a holder that was slow; its lease is over by then
             step = str(int(seen.get("value") or 0) + 1)
             if key == plain:
                 yield {"op": "put", "key": key, "value": step}
@@ -145,6 +146,13 @@ def lock(me: Worker) -> Client:
                 guard = [{"key": held, "value": token}]
                 yield {"op": "txn", "compare": guard, "ops": [{"op": "put", "key": key, "value": step}]}
         yield {"op": "lease_revoke", "lease": name}
+
+
+def pause(seconds: float) -> Client:
+    """Let turns pass for a time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield None
 
 
 def lease_name(me: Worker, number: int) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.workload.log import join, merge
+from chaos.workload.log import join, lines, merge
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
 from machine.errors import InconclusiveError, LabError
@@ -111,11 +111,16 @@ class WorkloadSession:
         self._tails = {node: _Tail(self.history_of(node)) for node in self.pool.nodes}
 
     def _order(self, index: int, node: str) -> Line:
-        files = {"history": str(self.history_of(node)), "watch": str(self.watch_of(node))}
-        for path in (self.history_of(node), self.watch_of(node)):
+        files = {"history": self.history_of(node), "hand": self.hand_of(node), "watch": self.watch_of(node)}
+        for path in files.values():
             path.unlink(missing_ok=True)
         who = {"index": index, "member": node, "prefix": self.prefix, "base_revision": self.base_revision}
-        return {"order": "begin", "plan": self.plan.as_json(), **who, **files}
+        return {
+            "order": "begin",
+            "plan": self.plan.as_json(),
+            **who,
+            **{name: str(path) for name, path in files.items()},
+        }
 
     def stop(self) -> None:
         """Let the operations under way end. Safe to repeat."""
@@ -127,7 +132,10 @@ class WorkloadSession:
         self.stopped_ns = time.monotonic_ns()
 
     def do(self, node: str, request: Line, deadline: float) -> Line:
-        """One more operation by a member's worker, recorded with the others. Raises LabError when it has none."""
+        """One more operation by a member's worker, beside its loop, recorded with the others.
+
+        Raises LabError when there is no such worker any more.
+        """
         answer = self.pool.each({node: {"order": "do", "request": request, "deadline": deadline}})[node]
         if isinstance(answer, LabError):
             raise answer
@@ -143,16 +151,30 @@ class WorkloadSession:
         meta = {"base_revision": self.base_revision, "initial": {}, "closed_world": False}
         history, watch = self.directory / "history.jsonl", self.directory / "watch.jsonl"
         watch.unlink(missing_ok=True)
-        merge([self.history_of(node) for node in self.pool.nodes], history, meta)
+        merge([part for node in self.pool.nodes for part in (self.history_of(node), self.hand_of(node))], history, meta)
         join([self.watch_of(node) for node in self.pool.nodes], watch)
         for node in self.pool.nodes:
-            self.history_of(node).unlink(missing_ok=True)
-            self.watch_of(node).unlink(missing_ok=True)
+            for path in (self.history_of(node), self.hand_of(node), self.watch_of(node)):
+                path.unlink(missing_ok=True)
         return history
+
+    def operations(self) -> list[Line]:
+        """Every finished operation of the workload itself so far, as in the history, by worker. Before `merge`."""
+        found = [line for node in self.pool.nodes for line in lines(self.history_of(node))]
+        return [line for line in found if "outcome" in line]
+
+    def events(self, node: str) -> list[Line]:
+        """What a member's watch has told so far. Before `merge`."""
+        path = self.watch_of(node)
+        return list(lines(path)) if path.exists() else []
 
     def history_of(self, node: str) -> Path:
         """The file of one worker, while it works."""
         return self.directory / f"worker-{node}.jsonl"
+
+    def hand_of(self, node: str) -> Path:
+        """What a worker did by order, beside its loop."""
+        return self.directory / f"worker-{node}.hand.jsonl"
 
     def watch_of(self, node: str) -> Path:
         """The watch of one worker, while it works."""

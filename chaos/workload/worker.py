@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.workload.calls import Calls, channel
-from chaos.workload.log import Line, Log
+from chaos.workload.log import STRIDE, Line, Log
 from chaos.workload.plan import Plan
 from chaos.workload.profiles import Worker, clients
 from chaos.workload.watcher import Watcher
@@ -35,6 +35,8 @@ class Run:
         self.plan = Plan.from_json(order["plan"])
         self.prefix, self.index, self.member = order["prefix"], order["index"], order["member"]
         self.log = Log(Path(order["history"]), self.index, self.member)
+        # operations by order go on beside the loop, as another process of the history
+        self.hand = Log(Path(order["hand"]), self.index + STRIDE // 2, self.member)
         self.watch_path = Path(order["watch"])
         self.stop = threading.Event()
         self.problem = ""
@@ -47,9 +49,12 @@ class Run:
             self._watcher = Watcher(calls, self.watch_path, name, self.member, self.prefix, order["base_revision"] + 1)
         self._thread.start()
 
-    def one(self, request: Line, deadline: float) -> Line:
-        """One operation, recorded."""
-        return self.log.end(self._calls.run(request, deadline, lambda at_ns: self.log.begin(request, at_ns)))
+    def by_order(self, request: Line, deadline: float) -> Line:
+        """One operation that is not the loop's, recorded."""
+        return self._one(self.hand, request, deadline)
+
+    def _one(self, log: Log, request: Line, deadline: float) -> Line:
+        return log.end(self._calls.run(request, deadline, lambda at_ns: log.begin(request, at_ns)))
 
     def _guarded(self) -> None:
         try:
@@ -63,7 +68,7 @@ class Run:
         play = clients(Worker(plan, self.prefix, self.index, chance))
         request, due = next(play), began + chance.random() / (plan.rate or 1000)
         while not self.stop.wait(max(0.0, due - time.monotonic())):
-            answer = self.one(request, plan.deadline) if request is not None else {}
+            answer = self._one(self.log, request, plan.deadline) if request is not None else {}
             self.done += request is not None
             request = play.send(answer)
             now = time.monotonic()
@@ -71,7 +76,7 @@ class Run:
             due = max(due + 1 / plan.rate, now) if plan.rate else now + (IDLE_TURN if not answer else 0)
 
     def finish(self) -> Line:
-        """Stop; tells what was done. The log stays open for final operations."""
+        """Stop; tells what was done. Operations by order may still follow."""
         self.stop.set()
         self._thread.join(self.plan.deadline + 5)
         if self._watcher is not None:
@@ -79,6 +84,11 @@ class Run:
         if self._thread.is_alive():
             self.problem = self.problem or "an operation did not end by its deadline"
         return {"done": self.done, "problem": self.problem}
+
+    def close(self) -> None:
+        """Close the files."""
+        self.log.close()
+        self.hand.close()
 
 
 class Server:
@@ -101,7 +111,7 @@ class Server:
     def _begin(self, order: Line) -> Line:
         if self._run is not None:
             self._run.finish()
-            self._run.log.close()
+            self._run.close()
         self._run = Run(self._calls, order)
         return {"begun": self._run.member}
 
@@ -109,7 +119,7 @@ class Server:
         return self._now().finish()
 
     def _do(self, order: Line) -> Line:
-        return self._now().one(order["request"], order["deadline"])
+        return self._now().by_order(order["request"], order["deadline"])
 
     def _read_all(self, order: Line) -> Line:
         run = self._now()
