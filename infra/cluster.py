@@ -140,6 +140,10 @@ class Cluster:
         """Let a learner vote; raises ToolError with etcd's word, as long as it has not caught up."""
         self._any("cluster/member/promote", {"ID": str(member_id)}, seconds, without)
 
+    def call(self, node: str, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
+        """One call of one member's JSON gateway, POST /v3/`path`; raises LabError with etcd's own words."""
+        return self.gateway.post(self.manifest.node(node), path, body, seconds)
+
     def alarms(self, seconds: float = HEALTH_SECONDS) -> list[Alarm]:
         """Alarms in force, [] when there are none; raises ToolError when no member answers."""
         listed = self._any("maintenance/alarm", {"action": "GET"}, seconds).get("alarms")

@@ -98,6 +98,8 @@ class GuestFault(Fault):
 
     survives_reboot: ClassVar[bool] = False
     """Whether what it makes is still there after the node's power was cut; then only a running node can be healed."""
+    call_seconds: ClassVar[float] = CALL_SECONDS
+    """Limit of one call that makes or undoes it; more where the script waits for etcd."""
 
     @abstractmethod
     def make(self, lab: Lab, node: str) -> str:
@@ -113,18 +115,30 @@ class GuestFault(Fault):
 
     def apply(self, lab: Lab) -> None:
         """On all nodes at once."""
-        each(lab, self.nodes, lambda node: armed(self.id, self.make(lab, node), self.undo(lab, node), self.lease))
+        self.apply_on(lab, self.nodes)
 
     def lift(self, lab: Lab) -> None:
         """On all nodes that run; where the power is off, what does not survive a reboot is gone already."""
         running = set(lab.running())
         off = [node for node in self.nodes if node not in running]
-        each(lab, [node for node in self.nodes if node in running], lambda n: disarmed(self.id, self.undo(lab, n)))
+        self.lift_on(lab, [node for node in self.nodes if node in running])
         if off and self.survives_reboot:
             raise LabError(
                 f"{self.name} cannot be healed on {', '.join(off)}, which has no power",
                 next="./lab heal switches it on first.",
             )
+
+    def apply_on(self, lab: Lab, nodes: Iterable[str]) -> None:
+        """Arm the timers and make it, on some of the nodes."""
+
+        def script(node: str) -> str:
+            return armed(self.id, self.make(lab, node), self.undo(lab, node), self.lease)
+
+        each(lab, nodes, script, seconds=self.call_seconds)
+
+    def lift_on(self, lab: Lab, nodes: Iterable[str]) -> None:
+        """Undo it and take the timers away, on some of the nodes."""
+        each(lab, nodes, lambda node: disarmed(self.id, self.undo(lab, node)), seconds=self.call_seconds)
 
     def renew(self, lab: Lab) -> None:
         """Start the timers anew."""

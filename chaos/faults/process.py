@@ -149,6 +149,9 @@ class Stop(ProcessFault):
     name: ClassVar[str] = "stop"
     summary: ClassVar[str] = "stop etcd gracefully; heal starts it"
 
+    call_seconds: ClassVar[float] = 80.0
+    """systemd kills what has not ended after TimeoutStopSec, 30 s in etcd's unit."""
+
     def make(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """`systemctl stop`, which waits until it has ended."""
         return f"systemctl stop {UNIT}"

@@ -6,17 +6,21 @@ from chaos.faults.base import Fault
 from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
 from chaos.faults.data import BitFlip, Truncate
 from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
+from chaos.faults.etcd import Compact, Defragment, MoveLeader
+from chaos.faults.lag import SnapshotLag
 from chaos.faults.link import LinkDown
 from chaos.faults.netem import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.power import Pause, PowerOff, Reset
 from chaos.faults.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess
+from chaos.faults.quota import NoSpace
 from chaos.faults.records import Record
 from chaos.faults.rollback import Rollback
 from machine.errors import UsageError
 
 FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
     (PowerOff, Pause, Reset),
+    (Compact, Defragment, MoveLeader, NoSpace, SnapshotLag),
     (Kill, KillHold, Stop, StopProcess, OutOfMemory, CpuStarve),
     (Partition, Isolate, BridgeCut, OneWay, CutClients, CutPeers, LinkDown),
     (Latency, Jitter, Loss, Duplicate, Reorder, Corrupt, Rate),
