@@ -99,8 +99,8 @@ def classify_refusal(message: str) -> Reach:
     return Reach.UNKNOWN
 
 
-PROBE_TABLE = "etcdlab_probe"
-"""nftables table in a guest while datagrams are awaited."""
+PROBE_TABLE = "etcdlab_faults_probe"
+"""nftables table in a guest while datagrams are awaited; begins as every table of ours, so that healing finds it."""
 
 DATAGRAM_PORT = 33434
 """Where datagrams go: nobody listens there (the first port of traceroute(8))."""

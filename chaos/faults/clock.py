@@ -106,13 +106,16 @@ class _Clock(GuestFault):
                 set_right(lab, node)
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
-        """Clocks are right before, to a second: so much is no fault."""
+        """Clocks are right before: set, where they are not, as nothing else does that in the guests."""
         found = each(lab, self.nodes, f"ls {self.directory}/base 2>/dev/null", check=False)
-        fresh = [node for node, done in found.items() if not done.ok]
-        return tuple(
-            self._proof(node, reading, "within 1 s", abs(reading.offset) < 1 if reading else False, "before")
-            for node, reading in readings(lab, fresh).items()
-        )
+        proof = []
+        for node in (node for node, done in found.items() if not done.ok):
+            try:
+                seen, holds = told(set_right(lab, node)), True
+            except LabError as error:
+                seen, holds = str(error), False
+            proof.append(Proof(f"clock of {node}", "this host, before", f"0 within {RIGHT_SECONDS:g} s", seen, holds))
+        return tuple(proof)
 
     def _look_right(self, lab: Lab) -> list[Proof]:
         return [

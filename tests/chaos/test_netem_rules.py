@@ -1,0 +1,189 @@
+"""Bad lines: words for tc, what pings say, and when that is proof."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.faults.netem import (
+    Corrupt,
+    Duplicate,
+    Jitter,
+    Latency,
+    Loss,
+    Netem,
+    Rate,
+    Reorder,
+    make_script,
+    read_netem,
+)
+from chaos.faults.pings import Pings, read_pings
+from chaos.faults.registry import kind
+from chaos.lab import Lab
+from machine.errors import UsageError
+
+GROUPS = (("a",), ("b", "c"))
+
+SAID = """\
+10.0.0.2 PING 10.0.0.2 (10.0.0.2): 56 data bytes
+10.0.0.2 64 bytes from 10.0.0.2: seq=0 ttl=64 time=101.306 ms
+10.0.0.2 64 bytes from 10.0.0.2: seq=2 ttl=64 time=2.5 ms
+10.0.0.3 64 bytes from 10.0.0.3: seq=0 ttl=64 time=1.0 ms
+10.0.0.2 64 bytes from 10.0.0.2: seq=1 ttl=64 time=120 ms
+10.0.0.2 64 bytes from 10.0.0.2: seq=1 ttl=64 time=121 ms (DUP!)
+10.0.0.2 4 packets transmitted, 3 packets received, 1 duplicates, 25% packet loss
+10.0.0.3 1 packets transmitted, 1 packets received, 0% packet loss
+"""
+
+
+def pings(*times: float, sent: int | None = None, numbers: tuple[int, ...] | None = None, duplicates: int = 0) -> Pings:
+    return Pings(sent or len(times), times, numbers or tuple(range(len(times))), duplicates)
+
+
+def holds(fault: Netem, seen: Pings, *, in_force: bool) -> bool:
+    return fault.judge(seen, in_force=in_force)[2]
+
+
+def test_what_pings_say_is_read_by_address() -> None:
+    found = read_pings(SAID, ["10.0.0.2", "10.0.0.3", "10.0.0.4"])
+    first = found["10.0.0.2"]
+    assert (first.sent, first.lost, first.duplicates, first.disordered) == (4, 1, 1, 1)
+    assert first.times == (101.306, 2.5, 120.0)
+    assert found["10.0.0.3"].times == (1.0,)
+    assert found["10.0.0.4"].sent == 0
+
+
+def test_only_packets_to_the_chosen_peers_go_through_netem() -> None:
+    script = make_script(["10.0.0.2", "10.0.0.3"], "delay 100ms")
+    assert "parent 1:4 handle 40: netem limit 10000 delay 100ms" in script
+    assert script.count("filter add") == 2
+    assert "match ip dst 10.0.0.3/32 flowid 1:4" in script
+    # without a filter, packets take the bands of the map, which is the first for all
+    assert f"priomap {' '.join(['0'] * 16)}" in script
+    assert script.index("qdisc del") < script.index("qdisc add")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Latency(GROUPS, params={"ms": 80.0, "jitter_ms": 10.0}), "delay 80ms 10ms"),
+        (Latency(GROUPS), "delay 100ms"),
+        (Loss(GROUPS, params={"percent": 12.5}), "loss 12.5%"),
+        (Corrupt(GROUPS), "corrupt 20%"),
+        (Duplicate(GROUPS), "duplicate 30%"),
+        (Reorder(GROUPS), "delay 100ms reorder 25%"),
+        (Rate(GROUPS), "rate 512kbit"),
+    ],
+)
+def test_words_for_netem_are_those_of_its_manual(fault: Netem, words: str) -> None:
+    assert fault.netem == words
+
+
+def test_latency_is_proved_by_the_quickest_and_gone_when_one_is_quicker() -> None:
+    fault = Latency(GROUPS, params={"ms": 100.0})
+    assert holds(fault, pings(101, 140), in_force=True)
+    assert not holds(fault, pings(99, 140), in_force=True)
+    assert holds(fault, pings(3, 400), in_force=False)
+    assert not holds(fault, pings(101, 400), in_force=False)
+    assert not holds(fault, Pings(5, (), (), 0), in_force=True)
+    assert not holds(fault, Pings(5, (), (), 0), in_force=False)
+
+
+def test_jitter_needs_times_that_differ() -> None:
+    fault = Jitter(GROUPS, params={"ms": 100.0, "jitter_ms": 50.0})
+    assert holds(fault, pings(60, 140), in_force=True)
+    assert not holds(fault, pings(100, 110), in_force=True)
+
+
+def test_loss_is_proved_within_what_chance_gives_and_gone_at_none() -> None:
+    fault = Loss(GROUPS, params={"percent": 30.0})
+    lost = {count: Pings(40, (1.0,) * (40 - count), tuple(range(40 - count)), 0) for count in (0, 1, 12, 30, 40)}
+    assert {count: holds(fault, seen, in_force=True) for count, seen in lost.items()} == {
+        0: False,
+        1: True,
+        12: True,
+        30: False,
+        40: False,
+    }
+    assert [holds(fault, lost[count], in_force=False) for count in (0, 1)] == [True, False]
+    assert not holds(fault, Pings(0, (), (), 0), in_force=False)
+    assert holds(Loss(GROUPS, params={"percent": 100.0}), lost[40], in_force=True)
+
+
+def test_duplicates_and_disorder_are_counted_apart_from_loss() -> None:
+    twice = Pings(40, (1.0,) * 40, tuple(range(40)), 12)
+    assert holds(Duplicate(GROUPS), twice, in_force=True)
+    assert not holds(Duplicate(GROUPS), twice, in_force=False)
+    shuffled = Pings(40, (1.0,) * 40, tuple(n ^ 1 for n in range(40)), 0)
+    assert shuffled.disordered == 20
+    assert holds(Reorder(GROUPS), shuffled, in_force=True)
+    assert not holds(Reorder(GROUPS), shuffled, in_force=False)
+    assert not holds(Reorder(GROUPS), twice, in_force=True)
+
+
+@given(st.floats(32, 10000))
+def test_a_slow_line_is_proved_by_a_ping_that_it_cannot_take_sooner(kbit: float) -> None:
+    fault = Rate(GROUPS, params={"kbit": kbit})
+    needs = fault.size * 8 / kbit
+    assert 200 <= fault.size <= 8000
+    assert needs >= 5
+    assert holds(fault, pings(needs * 1.01), in_force=True)
+    assert not holds(fault, pings(needs * 0.9, 1000), in_force=True)
+    assert holds(fault, pings(needs * 0.9, 1000), in_force=False)
+
+
+@given(st.integers(1, 100))
+def test_enough_pings_are_sent_to_hit_some(percent: int) -> None:
+    fault = Loss(GROUPS, params={"percent": percent})
+    assert 40 <= fault.count <= 400
+    assert fault.count * percent / 100 >= 4
+
+
+def test_what_netem_says_of_itself() -> None:
+    told = '[{"kind":"prio","packets":9},{"kind":"netem","packets":7,"drops":2}]'
+    assert read_netem(told) == (7, "netem, 7 packets, 2 dropped")
+    assert read_netem('[{"kind":"fq_codel","packets":9}]') == (None, "fq_codel")
+    assert read_netem("")[0] is None
+
+
+def lab_of(*nodes: str) -> Lab:
+    manifest = SimpleNamespace(node_names=nodes)
+    return cast("Lab", SimpleNamespace(manifest=manifest, leader=lambda: nodes[0], running=lambda: list(nodes)))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("latency", {"ms": -1}),
+        ("latency", {"ms": 10, "jitter_ms": 20}),
+        ("latency", {"jitter_ms": -5}),
+        ("loss", {"percent": 0}),
+        ("loss", {"percent": 101}),
+        ("rate", {"kbit": "fast"}),
+        ("clock-jump", {"seconds": 0.2}),
+        ("clock-drift", {"ppm": 10}),
+        ("clock-drift", {"ppm": 200000}),
+        ("clock-strobe", {"seconds": 0}),
+        ("clock-strobe", {"period_ms": 1}),
+    ],
+)
+def test_what_cannot_be_or_cannot_be_proved_is_refused_before_anything_is_touched(
+    name: str, given: dict[str, float | str]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        kind(name).declare(lab_of("a", "b", "c"), ("a",), given)
+    assert refused.value.exit_code == 2
+
+
+def test_bad_lines_are_the_senders_and_two_may_not_be_on_one_node() -> None:
+    lab = lab_of("a", "b", "c")
+    first = Latency.declare(lab, ("a",))
+    assert first.groups == (("a",), ("b", "c"))
+    assert first.nodes == ("a",)
+    Loss.declare(lab, ("b",), others=[first])
+    with pytest.raises(UsageError, match="latency is in force on a"):
+        Loss.declare(lab, ("a", "c"), others=[first])
