@@ -41,6 +41,20 @@ STEADY_SECONDS = 60.0
 
 HEALTHY_SECONDS = 180.0
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C; pytest's own, 2, is also that of a run without a lab."""
+
+
+class _Interrupts:
+    """Tells Ctrl-C from pytest.exit, which calls the same hook."""
+
+    seen = False
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.seen = self.seen or isinstance(excinfo.value, KeyboardInterrupt)
+
+
+_INTERRUPTS = pytest.StashKey[_Interrupts]()
 _RECORDER = pytest.StashKey[Recorder]()
 _FAILED = pytest.StashKey[bool]()
 
@@ -58,6 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Marks: one per scenario id and family."""
+    config.stash[_INTERRUPTS] = _Interrupts()
+    config.pluginmanager.register(config.stash[_INTERRUPTS], "etcd-lab-interrupts")
     for name in sorted({*SEED_IDS, *declared_ids()}):
         config.addinivalue_line("markers", f"{name}: the scenario of this id")
     for name in FAMILIES:
@@ -219,14 +235,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Never end with 0 when a scenario is inconclusive; 3 when nothing worse happened."""
+    """Never end with 0 when a scenario is inconclusive; 3 when nothing worse happened; 130 when interrupted."""
     recorder = session.config.stash.get(_RECORDER, None)
     if recorder is None:
         return
     verdict = recorder.report.judge()
-    page = recorder.finish(early=exitstatus == pytest.ExitCode.INTERRUPTED)
+    interrupted = session.config.stash[_INTERRUPTS].seen
+    page = recorder.finish(early=interrupted)
     say(f"\nVerdict: {verdict}. Report: {page or recorder.dir / 'report.json'}")
     played = session.testscollected and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if played and verdict == "inconclusive":
+    if interrupted:
+        session.exitstatus = INTERRUPTED
+    elif played and verdict == "inconclusive":
         session.exitstatus = EXIT_CODES[verdict]
     recorder.close()

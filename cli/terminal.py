@@ -22,6 +22,12 @@ def line(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201 - this is the place that prints
 
 
+def show_cursor() -> None:
+    """Make the terminal's cursor visible again (DECTCEM), whoever hid it."""
+    sys.stdout.write("\x1b[?25h")
+    sys.stdout.flush()
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Print `rows` under `columns`: a drawn table on a terminal, aligned columns otherwise.
 

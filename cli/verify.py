@@ -26,6 +26,10 @@ PYTEST_REFUSED = 2
 """What chaos/conftest.py ends with when the lab is not there or another run plays on it."""
 
 
+PYTEST_INTERRUPTED = 130
+"""What it ends with after Ctrl-C, which the terminal gives to pytest alone."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
@@ -66,6 +70,8 @@ def run(stack: str, scenarios: str) -> int:
     try:
         _build(recorder, stack, started)
         status = play(recorder.dir, stack, scenarios)
+        if status == PYTEST_INTERRUPTED:
+            raise KeyboardInterrupt
         recorder = reread(recorder)
         _finish(recorder, stack, started)
     except LabError:
@@ -180,10 +186,16 @@ def healthy_or_fail(stack: str) -> str:
 def play(directory: Path, stack: str, scenarios: str) -> int:
     """Run `pytest chaos/` in a child that goes on with the report in `directory`; its exit status."""
     from cli import foreground
+    from cli.terminal import is_terminal, show_cursor
     from machine.paths import CHECKOUT
 
     argv = [sys.executable, "-m", "pytest", "chaos/", "-m", scenarios, "--junit-xml", str(directory / "junit.xml")]
-    return foreground.run(argv, env=scenario_env(stack, directory), cwd=CHECKOUT)
+    if not is_terminal():
+        return foreground.run(argv, env=scenario_env(stack, directory), cwd=CHECKOUT)
+    try:
+        return foreground.run([*argv, "-p", "cli.live"], env=scenario_env(stack, directory), cwd=CHECKOUT)
+    finally:
+        show_cursor()  # a child that was killed had no time to
 
 
 def scenario_env(stack: str, directory: Path) -> Mapping[str, str]:

@@ -55,6 +55,8 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["tell"] = words.tell
+    environment.filters["beside"] = words.beside
+    environment.filters["columns"] = words.columns
     environment.filters["moment"] = words.moment
     environment.filters["seconds"] = lambda value: f"{value:.1f} s"
     style = (SOURCES / "page.css").read_text()

@@ -11,8 +11,8 @@ from chaos.report.runs import Run
 
 ENDED: Final = "The run was ended before its end"
 
-ROUTINE: Final = frozenset({"steady state before", "healed and healthy after"})
-"""Steps that every scenario has."""
+ROUTINE: Final = frozenset({"steady state before", "workload", "healed and healthy after"})
+"""Steps that every scenario has, and that say nothing of its own."""
 
 SHOWN_VALUES: Final = 6
 """Of a list of figures, how many are written out."""
@@ -110,7 +110,9 @@ def reasons(scenario: Scenario) -> list[str]:
         for fault in scenario.faults
         if not fault.proved_ns
     ]
-    if not scenario.steps:
+    if scenario.started_ns and not scenario.ended_ns:
+        found.append("it was still under way")
+    elif not scenario.steps:
         found.append("it has no steps: it ended as it began")
     if not found and scenario.verdict in {"fail", "inconclusive"}:
         found.append("its test ended with an error outside the steps (see junit.xml)")
@@ -131,6 +133,20 @@ def figures(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         else:
             found[name] = value
     return found
+
+
+def beside(text: str) -> str:
+    """What was observed, fit for a cell: drawn tables stand elsewhere."""
+    if "\n" not in text:
+        return text
+    return f"{len(text.splitlines())} lines, see the steps below"
+
+
+def columns(value: object) -> list[str]:
+    """Names of the columns where a figure is a list of records, else nothing."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(one, Mapping) for one in value):
+        return []
+    return list(dict.fromkeys(str(key) for one in value for key in one))
 
 
 def tell(value: object) -> str:
