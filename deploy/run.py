@@ -64,7 +64,7 @@ class Notes(BaseStateCallback):
         state: State,
         host: Host,
         op_hash: str,
-        retry_count: int = 0,
+        retry_count: int = 0,  # noqa: ARG002
         max_retries: int = 0,  # noqa: ARG002
     ) -> None:
         """It failed."""

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from chaos.report import RUN_VARIABLE
+from chaos.report.words import ENDED
 from machine.paths import CHECKOUT
 
 pytest_plugins = ["pytester"]
 
 LAB = """
 import pytest
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from chaos.play import Play, scenario
@@ -37,8 +39,13 @@ def lab():
 def verification():
     return SimpleNamespace()  # nothing is injected
 
+@pytest.fixture(scope="session")
+def calibration():
+    return SimpleNamespace(machine=None)
+
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
+    monkeypatch.setattr("chaos.conftest.Measures", lambda lab, recorder: nullcontext())
     monkeypatch.setattr("chaos.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
 
 @scenario("S3", "good", "seed")
@@ -59,6 +66,13 @@ DOUBT = """
 def test_doubt(scenario):
     with scenario.precondition("leader", "there"):
         raise DeadlineError("No leader", seconds=1)
+"""
+
+STOPPED = """
+@scenario("S7", "stopped by hand", "seed")
+def test_stopped(scenario):
+    with scenario.step("look", "fine"):
+        raise KeyboardInterrupt
 """
 
 SMALL = """
@@ -88,9 +102,10 @@ def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[st
         (LAB + BAD, 1, {"S3": "pass", "S4": "fail", "": "fail"}),
         (LAB + DOUBT, 3, {"S3": "pass", "S5": "inconclusive", "": "inconclusive"}),
         (LAB + BAD + DOUBT, 1, {"S3": "pass", "S4": "fail", "S5": "inconclusive", "": "fail"}),
+        (LAB + STOPPED, 130, {"S3": "pass", "S7": "inconclusive", "": "inconclusive"}),
         (LAB + SMALL, 0, {"S3": "pass", "S6": "skipped", "": "pass"}),
     ],
-    ids=["pass", "fail", "doubt", "fail and doubt", "too small"],
+    ids=["pass", "fail", "doubt", "fail and doubt", "stopped", "too small"],
 )
 def test_exit_status_and_report_agree(
     pytester: pytest.Pytester, text: str, status: int, verdicts: dict[str, str]
@@ -98,6 +113,12 @@ def test_exit_status_and_report_agree(
     code, found, output = run(pytester, text)
     assert found == verdicts, output
     assert code == status, output
+
+
+def test_a_run_that_is_stopped_says_that_not_all_was_played(pytester: pytest.Pytester) -> None:
+    run(pytester, LAB + STOPPED)
+    assert ENDED in (pytester.path / "run" / "report.html").read_text()
+    assert not json.loads((pytester.path / "run" / "report.json").read_text())["finished"]
 
 
 def test_scenarios_are_chosen_by_id_as_a_mark_and_named_by_it(pytester: pytest.Pytester) -> None:

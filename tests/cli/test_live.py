@@ -68,6 +68,7 @@ def test_every_line_says_role_term_and_health_in_words() -> None:
 
 
 SCENARIO = """
+import json
 import time
 from chaos.report import Recorder, Scenario, ScenarioRecorder
 from bench.runs import manifest
@@ -81,7 +82,8 @@ def test_paper():
     with scenario.step("look", "fine"):
         for _ in range(ROUNDS):
             now = time.monotonic_ns()
-            samples.write_text(f'{{"at_ns": {now}, "node": "etcd1", "ok": true, "leader": true, "leader_id": 1, "term": 9}}\\n')
+            sample = {"at_ns": now, "node": "etcd1", "ok": True, "leader": True, "leader_id": 1, "term": 9}
+            samples.write_text(json.dumps(sample) + "\\n")
             print("noise of a test")
             time.sleep(0.1)
     scenario.finish(1.0)
