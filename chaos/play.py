@@ -106,6 +106,12 @@ class Play:
         """
         return expect(self, rule, observed, window=window, **case)
 
+    def taken_hold(self) -> tuple[int, float]:
+        """When the latest fault took hold, as ns of CLOCK_MONOTONIC, and how exactly that is known, in seconds."""
+        entry = self.recorder.scenario.faults[-1]
+        begun = entry.started_ns or entry.injected_ns
+        return (begun + entry.injected_ns) // 2, (entry.injected_ns - begun) / 2e9
+
     # -- the lab's shape ------------------------------------------------------------------------------------
 
     def need_nodes(self, count: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chaos.faults.base import Fault
+from chaos.measure.expect import first_event
 from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
 from infra.cluster import EndpointStatus
@@ -16,6 +17,9 @@ from machine.waiting import Pending, wait_until
 
 SLOW_MACHINE = 10.0
 """Seconds added to etcd's own bounds before a test gives up."""
+
+CLOCK = 0.05
+"""Seconds by which a guest's clock may be placed wrongly on ours (chaos.measure.clocks, Reading.within)."""
 
 USER_DEADLINE = 5.0
 """etcdctl's command timeout: what ended the article's `get` (E etcdctl/ctlv3/ctl.go)."""
@@ -60,6 +64,10 @@ def test_partition_is_two_sided_and_leaves_the_majority_leading(scenario: Play) 
     """Proved by probes of every directed pair and by counters; the leader stays on the majority's side."""
     first, second, *rest = scenario.need_nodes(3)
     cut_off(scenario, first, second)
+    cut_ns, unsure = scenario.taken_hold()
+    lost = first_event(scenario, "leader-lost", cut_ns, node=second)
+    window = (cut_ns, time.monotonic_ns())
+    scenario.compare("leader-lost", (lost.at_ns - cut_ns) / 1e9, window=window, resolution=unsure + CLOCK)
     with scenario.step("the majority", f"{first} leads on") as step:
         majority = [one for one in scenario.lab.cluster.status() if one.node != second]
         step.observed("; ".join(f"{one.node}: leader {one.leader_id:x}, term {one.raft_term}" for one in majority))
@@ -131,6 +139,7 @@ def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
             scenario.metric("minority_get_seconds", {"client": round(got.seconds, 2), "etcdctl": round(took, 2)})
             assert not done.ok
             assert "context deadline exceeded" in done.stderr
+    scenario.compare("client-deadline", got.seconds, deadline=USER_DEADLINE, resolution=0.5)
 
 
 @scenario("S9", "heal: one term, one index, the new value everywhere", "seed", "quick")
@@ -166,6 +175,14 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
     with scenario.step(f"term of {second}", expected) as step:
         step.observed(f"before {before}, during {during}, after {after}")
         assert (before == during == after) if still else (before < during <= after)
+    alone = (healed_ns - cut_ns) / 1e9
+    scenario.compare(
+        "term-alone" if still else "term-alone-without-pre-vote",
+        during - before,
+        alone=alone,
+        window=(cut_ns, healed_ns),
+    )
+    scenario.compare("term-after-heal", after - before, window=(cut_ns, time.monotonic_ns()))
     with scenario.step(f"get key on {second}", value) as step:
         got = lab.client(second).get("key")
         step.observed(got)

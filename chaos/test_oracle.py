@@ -74,8 +74,7 @@ def lose_leader(play: Play, leader: str, other: str) -> float:
             found = measure(writer.ops, calm)
             step.observed(found)
         ended_ns = time.monotonic_ns()
-    entry = play.recorder.scenario.faults[-1]
-    off_ns, unsure = (entry.started_ns + entry.injected_ns) // 2, (entry.injected_ns - entry.started_ns) / 2e9
+    off_ns, unsure = play.taken_hold()
     assert play.measures is not None
     change = leader_change(play.measures.collect(), begun_ns, ended_ns)
     with play.precondition("etcd's log", "tells of a leader lost and another elected") as step:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from chaos.measure.clocks import ClockMap
+from infra.view import go_seconds
 from machine.errors import LabError
 from machine.ssh import Shell
 
@@ -37,7 +38,10 @@ _KINDS: Final[tuple[tuple[Kind, str], ...]] = (
     ("health", r"^peer became|^prober detected|health check|/health|failed to send out heartbeat"),
     ("health", r"(lost|established) (the )?TCP streaming"),
     ("process", r"^(Started|Starting|Stopped|Stopping|Failed to start) |Main process exited|Scheduled restart"),
-    ("process", r"starting (an )?etcd server|closed etcd server|received signal|Deactivated successfully|panic|fatal"),
+    (
+        "process",
+        r"newRaft|starting (an )?etcd server|closed etcd server|received signal|Deactivated successfully|panic|fatal",
+    ),
 )
 _PATTERNS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in _KINDS)
 
@@ -157,6 +161,18 @@ def read_events(path: Path) -> list[Event]:
     if not path.exists():
         return []
     return [Event(**json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
+
+
+def late_heartbeat(events: Iterable[Event], begin_ns: int, end_ns: int) -> float:
+    """Seconds by which a leader sent a heartbeat late, at worst, by its own log between two times."""
+    late = (
+        found[1]
+        for event in events
+        if begin_ns <= event.at_ns <= end_ns
+        and "failed to send out heartbeat" in event.text
+        and (found := re.search(r"exceeded-duration=(\S+)", event.text))
+    )
+    return max((go_seconds(one) for one in late), default=0.0)
 
 
 def rounds(events: Iterable[Event], begin_ns: int, end_ns: int) -> int:

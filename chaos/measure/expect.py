@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chaos.measure.events import rounds
+from chaos.measure.events import Event, Kind, late_heartbeat, rounds
 from chaos.oracle.calibration import probe
 from chaos.oracle.judge import Judgement, compare, interval, told_interval
+from chaos.oracle.machine import Machine
 from chaos.oracle.rules import Context, rule
 from chaos.oracle.timing import Timing
 from machine.errors import InconclusiveError
@@ -26,13 +27,14 @@ def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | 
     low, high = interval(by, context)
     with play.step(by.title, f"{told_interval(low, high, by.unit)}: {by.formula}") as step:
         found = compare(observed, by, context)
-        if not found.good and window and play.measures and "rounds" not in case:
-            seen = rounds(play.measures.collect(), *window)
-            context = replace(context, rounds=seen)
+        if not found.good and window and play.measures:
+            seen = play.measures.collect()
+            late = Machine(late_heartbeat=late_heartbeat(seen, *window))
+            context = replace(context, rounds=rounds(seen, *window), machine=context.machine.beside(late))
             found = compare(observed, by, context)
         if found.verdict == "outside" and by.excused:
             play.machine = play.machine.beside(probe(play.lab))
-            found = compare(observed, by, replace(context, machine=play.machine))
+            found = compare(observed, by, replace(context, machine=context.machine.beside(play.machine)))
         step.observed(found.why)
         told = play.recorder.scenario.metrics.get("judgements", [])
         play.metric("judgements", [*told, found.as_json()])
@@ -40,3 +42,14 @@ def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | 
             raise InconclusiveError(found.why, where=f"rule {name}", next="The report's calibration says more.")
         assert found.good, found.why  # noqa: S101 - a scenario's verdict
     return found
+
+
+def first_event(play: Play, kind: Kind, begin_ns: int, *, node: str = "", text: str = "") -> Event:
+    """The first event of a kind after a time, by etcd's own log. Raises InconclusiveError when there is none."""
+    seen = play.measures.collect() if play.measures else []
+    for event in seen:
+        if event.kind == kind and event.at_ns >= begin_ns and node in ("", event.node) and text in event.text:
+            return event
+    raise InconclusiveError(
+        f"etcd's log does not show {kind} {text}".rstrip(), where=node or "all nodes", next="./lab logs NODE shows it."
+    )

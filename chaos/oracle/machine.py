@@ -17,6 +17,7 @@ DELAYS: Final[Mapping[str, str]] = {
     "round_trip": "round trip between members",
     "fsync": "flush of the log to disk (fsync)",
     "scheduling": "scheduling delay in the guest",
+    "late_heartbeat": "a heartbeat that a leader sent late, by its own log,",
     "stuck": "a probe given up after 6 s, a delay",
 }
 
@@ -28,6 +29,8 @@ class Machine:
     round_trip: float = 0.0
     fsync: float = 0.0
     scheduling: float = 0.0
+    late_heartbeat: float = 0.0
+    """By how much a leader was late with a heartbeat, by its own log (E etcdserver/raft.go, processMessages)."""
     stuck: float = 0.0
     """Seconds after which a probe that should take two was given up."""
     put: float = 0.0
@@ -68,7 +71,7 @@ class Machine:
         Heartbeat: the worst delay, in steps of 50 ms, at least etcd's own 100 ms; election: ten heartbeats, etcd's own
         proportion; etcd's upper limit of 50 s is kept (E embed/config.go).
         """
-        worst = max(self.round_trip, self.fsync, self.scheduling)
+        worst = max(self.round_trip, self.fsync, self.scheduling, self.late_heartbeat)
         heartbeat = min(5000, max(100, -(-round(worst * 1000) // 50) * 50))
         return heartbeat, 10 * heartbeat
 

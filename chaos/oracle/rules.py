@@ -229,6 +229,16 @@ _RULES: Final = (
         early="outside",
     ),
     Rule(
+        "term-return",
+        "growth of the cluster's term when a member that was without power returns",
+        "0",
+        lambda _: 0,
+        lambda _: 0,
+        "R raft.go: a restarted follower hears the leader before its timer ends; E etcdserver/server.go, adjustTicks",
+        unit="terms",
+        early="outside",
+    ),
+    Rule(
         "lease-granted",
         "TTL that the server grants",
         "max(asked, ceil(3/2 T))",

@@ -25,7 +25,7 @@ timings = st.builds(
     st.integers(5, 40),
     st.booleans(),
 )
-machines = st.builds(Machine, *[st.floats(0, 5) for _ in range(6)])
+machines = st.builds(Machine, *[st.floats(0, 5) for _ in range(7)])
 contexts = st.builds(
     Context,
     timing=timings,
