@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import heal
+from chaos import heal, member, sweep
 from chaos.faults import records
 from chaos.faults.base import Fault
 from chaos.faults.bridge import CutState
@@ -101,9 +101,9 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(libvirt_api, "domain", resume)
     bridge = SimpleNamespace(present=lambda: bool(made.cuts), cuts=lambda: made.cuts, drop_table=made.cuts.clear)
     monkeypatch.setattr(heal, "Bridge", SimpleNamespace(of=lambda manifest: bridge))
-    monkeypatch.setattr(heal.sweep, "links_down", lambda lab: [])
-    monkeypatch.setattr(heal.sweep, "sweep_guests", made.sweep_guests)
-    monkeypatch.setattr(heal.member, "needs_replacing", lambda lab: [])
+    monkeypatch.setattr(sweep, "links_down", lambda lab: [])
+    monkeypatch.setattr(sweep, "sweep_guests", made.sweep_guests)
+    monkeypatch.setattr(member, "needs_replacing", lambda lab: [])
     engine = SimpleNamespace(
         name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
     )

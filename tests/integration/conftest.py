@@ -242,8 +242,11 @@ def verified(host: Host) -> Iterator[Verified]:
 
 
 @pytest.fixture(scope="session")
-def lab(verified: Verified) -> Stack:
-    """The three-node lab that the main job left."""
+def lab(request: pytest.FixtureRequest) -> Stack:
+    """The three-node lab that the main job left; or one that stands, by ETCD_LAB_TEST_STACK, for work on the tests."""
+    if standing := os.environ.get("ETCD_LAB_TEST_STACK"):
+        return Stack(standing)
+    verified: Verified = request.getfixturevalue("verified")
     assert verified.report.exists()
     return Stack(STACK)
 
