@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STACK_VARIABLE = "ETCD_LAB_STACK"
 
 SEED_IDS = tuple(f"S{number}" for number in range(3, 12))
-FAMILIES = ("power", "network", "access", "status", "promises", "disk", "data", "oracle", "clock", "names")
+FAMILIES = ("power", "network", "access", "status", "promises", "disk", "data", "oracle", "clock", "names", "random")
 
 STEADY_SECONDS = 60.0
 """How long the cluster may take to be healthy before a scenario starts; it was left healthy by the one before."""
@@ -60,7 +60,7 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--stack NAME`, `--workload PROFILE`."""
+    """`--stack NAME`, `--workload PROFILE`, `--seed N`, `--sequences N`."""
     parser.addoption("--stack", default=None, metavar="NAME", help="which lab of this checkout (default: lab)")
     parser.addoption(
         "--workload",
@@ -68,6 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PROFILE[,KEY=VALUE]…",
         help="clients at work all through each scenario; none: no clients and no checks, for exploring",
     )
+    parser.addoption("--seed", type=int, default=None, metavar="N", help="seed of the first random sequence")
+    parser.addoption("--sequences", type=int, default=3, metavar="N", help="how many random sequences (default: 3)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,6 +35,9 @@ from machine.versions import PULUMI
 
 Program = Callable[[], None]
 
+CUTTING = ("power", "link")
+"""Faults that take these end the connections which this process keeps open to their nodes."""
+
 
 class Verification:
     """The verification stack of one lab. Callers hold chaos.lab.alone."""
@@ -58,6 +61,10 @@ class Verification:
         present = {fault.id: fault for fault in self.standing().faults}
         leaving = [fault for name, fault in present.items() if name not in wanted]
         coming = [fault for name, fault in wanted.items() if name not in present]
+        for fault in (*leaving, *coming):
+            if fault.occupies in CUTTING:
+                for node in fault.nodes:
+                    self._lab.forget(node)
         if any(_clash(old, new) for old in leaving for new in coming):
             healed = self._update([present[name] for name in present if name in wanted])
             return [*healed, *self._update(faults)]

@@ -1,0 +1,59 @@
+"""Random sequences of overlapping faults: whatever came together, the cluster gets healthy and keeps its promises.
+
+`pytest chaos/ -m random --sequences 20`; a sequence is played again by the seed in its title: `--seed N --sequences 1`.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from chaos.faults.base import Fault
+from chaos.faults.registry import KINDS
+from chaos.play import Declared, Play
+from chaos.sequences import Planned, plan
+
+SEQUENCE_SECONDS = 900
+"""Limit of one sequence with its mending: several boots of a machine under TCG."""
+
+pytestmark = [pytest.mark.random, pytest.mark.slow, pytest.mark.timeout(SEQUENCE_SECONDS)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One scenario per seed: R1, R2, …"""
+    options = metafunc.config.option
+    first = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    seeds = [first + number for number in range(options.sequences)]
+    metafunc.parametrize(
+        "scenario",
+        [
+            pytest.param(
+                Declared(f"R{number}", f"A random sequence of faults, seed {seed}"), id=f"R{number}-seed{seed}"
+            )
+            for number, seed in enumerate(seeds, 1)
+        ],
+        indirect=True,
+    )
+
+
+def test_a_random_sequence_ends_healthy(scenario: Play, request: pytest.FixtureRequest) -> None:
+    """Each fault is proved, each is seen to be gone, in random order; the fixture requires health and kept promises."""
+    seed = int(request.node.callspec.id.rpartition("seed")[2])
+    scenario.metric("seed", seed)
+    in_force: dict[Planned, Fault] = {}
+    for move in plan(seed, scenario.lab.manifest.node_names, KINDS):
+        if move.inject:
+            in_force[move.fault] = scenario.inject(move.fault.name, *move.fault.words)
+        else:
+            scenario.heal(in_force.pop(move.fault))
+    scenario.metric("most at once", max(_heights(seed, scenario.lab.manifest.node_names)))
+
+
+def _heights(seed: int, nodes: tuple[str, ...]) -> list[int]:
+    """How many faults were in force after each move."""
+    height, heights = 0, [0]
+    for move in plan(seed, nodes, KINDS):
+        height += 1 if move.inject else -1
+        heights.append(height)
+    return heights

@@ -1,0 +1,76 @@
+"""Random sequences: valid at every step, overlapping, ended, and the same for the same seed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.faults.registry import KINDS
+from chaos.sequences import plan
+
+NODES = ("etcd1", "etcd2", "etcd3")
+SEEDS = st.integers(0, 2**32)
+
+
+@given(SEEDS, st.integers(1, 9))
+def test_every_fault_is_healed_once_and_nothing_is_healed_that_is_not_in_force(seed: int, count: int) -> None:
+    in_force = []
+    for move in plan(seed, NODES, KINDS, count):
+        if move.inject:
+            in_force.append(move.fault)
+        else:
+            in_force.remove(move.fault)
+    assert in_force == []
+
+
+@given(SEEDS)
+def test_at_most_five_are_in_force_and_none_takes_what_another_has(seed: int) -> None:
+    in_force = []
+    for move in plan(seed, NODES, KINDS, 9):
+        if not move.inject:
+            in_force.remove(move.fault)
+            continue
+        for other in in_force:
+            both = set(other.words) & set(move.fault.words)
+            word = KINDS[other.name].occupies
+            assert not (both and word and word == KINDS[move.fault.name].occupies)
+            assert other != move.fault
+        in_force.append(move.fault)
+        assert len(in_force) <= 5
+
+
+@given(SEEDS)
+def test_what_etcd_does_not_promise_is_never_played(seed: int) -> None:
+    assert all(KINDS[move.fault.name].promised for move in plan(seed, NODES, KINDS))
+
+
+@given(SEEDS)
+def test_a_machine_that_cannot_be_logged_in_to_has_no_fault_inside(seed: int) -> None:
+    in_force = []
+    for move in plan(seed, NODES, KINDS, 9):
+        if not move.inject:
+            in_force.remove(move.fault)
+            continue
+        in_force.append(move.fault)
+        gone = {n for one in in_force if KINDS[one.name].occupies in ("power", "link") for n in one.words}
+        inside = {n for one in in_force if KINDS[one.name].occupies in ("disk", "process", "clock") for n in one.words}
+        assert not gone & inside
+
+
+@given(SEEDS)
+def test_a_seed_is_one_sequence(seed: int) -> None:
+    assert plan(seed, NODES, KINDS) == plan(seed, NODES, KINDS)
+
+
+def test_seeds_differ_and_faults_overlap() -> None:
+    plans = [plan(seed, NODES, KINDS) for seed in range(50)]
+    assert len({str(one) for one in plans}) == 50
+    assert any(one[0].inject and one[1].inject and one[2].inject for one in plans)
+    names = {move.fault.name for one in plans for move in one}
+    assert {"partition", "power-off", "stop-process", "disk-full"} <= names
+
+
+def test_one_node_alone_has_sequences_too() -> None:
+    moves = plan(1, ("etcd1",), KINDS)
+    assert moves
+    assert {word for move in moves for word in move.fault.words} == {"etcd1"}
