@@ -28,8 +28,8 @@ INJECTIONS = 6
 WORDS: Mapping[str, int] = {"one-way": 2}
 """How many nodes a fault is given, where it is not one."""
 
-CLUSTER_WIDE = frozenset({"etcd", "data"})
-"""Families that need a cluster which answers to be made, or that etcd does not promise to come through."""
+CLUSTER_WIDE = frozenset({"etcd", "data", "names"})
+"""Families that need a cluster which answers to be made, or a lab of a certain kind (peers by DNS)."""
 
 SHAPED = frozenset({"bridge"})
 """Faults that need groups of a certain shape."""

@@ -9,7 +9,7 @@ import typer
 from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
-    from chaos.faults.base import Result
+    from chaos.faults.base import Fault, Result
 
 
 def register(app: typer.Typer) -> None:
@@ -18,12 +18,34 @@ def register(app: typer.Typer) -> None:
 
     @fault.command("list")
     def list_faults() -> None:
-        """The faults there are."""
+        """The faults there are, and what can be set of each."""
         from chaos.faults.registry import KINDS
         from cli.terminal import table
 
-        rows = [[kind.name, kind.family, kind.summary] for kind in KINDS.values()]
-        table(["FAULT", "FAMILY", "DOES"], sorted(rows, key=lambda row: (row[1], row[0])))
+        rows = []
+        for kind in sorted(KINDS.values(), key=lambda kind: (kind.family, kind.name)):
+            first, *more = settable(kind) or [""]
+            rows += [[kind.name, kind.family, kind.summary, first], *(["", "", "", one] for one in more)]
+        table(["FAULT", "FAMILY", "DOES", "--set"], rows)
+
+    @fault.command("status")
+    def status(stack: StackOption = DEFAULT_STACK) -> None:
+        """Look whether each fault that is declared still holds; exit 3 when one does not."""
+        from chaos.lab import Lab, alone
+        from chaos.stacks import Verification
+        from cli.lab import open_lab
+        from cli.terminal import line
+
+        lab = open_lab(stack)
+        with alone(lab.paths, "look at faults"), Lab(lab.manifest, lab.paths) as opened:
+            declared = Verification(opened)
+            results = declared.refresh() if declared.standing().faults else []
+        for result in results:
+            line(f"{result.name}: {'holds' if result.proved else f'does not hold: {result.missing}'}")
+        if not results:
+            line("No fault is in force.")
+        if not all(result.proved for result in results):
+            raise typer.Exit(3)
 
     @fault.command("inject")
     def inject(
@@ -68,6 +90,11 @@ def register(app: typer.Typer) -> None:
         result.require()
 
     app.add_typer(fault, name="fault")
+
+
+def settable(kind: type[Fault]) -> list[str]:
+    """Parameters of a fault: name, default, meaning."""
+    return [f"{one.name}={one.default}: {one.summary}" for one in kind.parameters]
 
 
 def parameters(settings: list[str]) -> dict[str, str]:

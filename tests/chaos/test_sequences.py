@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults.registry import KINDS
-from chaos.sequences import plan
+from chaos.sequences import Planned, plan
 
 NODES = ("etcd1", "etcd2", "etcd3")
 SEEDS = st.integers(0, 2**32)
@@ -14,7 +14,7 @@ SEEDS = st.integers(0, 2**32)
 
 @given(SEEDS, st.integers(1, 9))
 def test_every_fault_is_healed_once_and_nothing_is_healed_that_is_not_in_force(seed: int, count: int) -> None:
-    in_force = []
+    in_force: list[Planned] = []
     for move in plan(seed, NODES, KINDS, count):
         if move.inject:
             in_force.append(move.fault)
@@ -25,7 +25,7 @@ def test_every_fault_is_healed_once_and_nothing_is_healed_that_is_not_in_force(s
 
 @given(SEEDS)
 def test_at_most_five_are_in_force_and_none_takes_what_another_has(seed: int) -> None:
-    in_force = []
+    in_force: list[Planned] = []
     for move in plan(seed, NODES, KINDS, 9):
         if not move.inject:
             in_force.remove(move.fault)
@@ -46,7 +46,7 @@ def test_what_etcd_does_not_promise_is_never_played(seed: int) -> None:
 
 @given(SEEDS)
 def test_a_machine_that_cannot_be_logged_in_to_has_no_fault_inside(seed: int) -> None:
-    in_force = []
+    in_force: list[Planned] = []
     for move in plan(seed, NODES, KINDS, 9):
         if not move.inject:
             in_force.remove(move.fault)
