@@ -12,8 +12,11 @@ from chaos.workload.session import Line, WorkloadSession
 from machine.errors import InconclusiveError
 from machine.waiting import Pending, wait_until
 
-TTL = 10
-"""Seconds asked for: more than etcd's least, 1.5 election timeouts (E server/lease/lessor.go, minLeaseTTL)."""
+TTL = 20
+"""Seconds asked for: more than injecting takes, and than etcd's least, 1.5 T (E lease/lessor.go, minLeaseTTL)."""
+
+USED = 4.0
+"""Seconds of a lease that are over before its leader dies: what an extension must be seen by."""
 
 DEADLINE = 5.0
 """Of one call by these scenarios."""
@@ -52,6 +55,13 @@ def leased(play: Play, session: WorkloadSession, node: str) -> tuple[str, int, i
     return key, int(granted["ttl"]), int(granted["invoke_ns"])
 
 
+def within(play: Play, asked_ns: int, ttl: int) -> None:
+    """The last fault has to be in force before the lease's own time is over, else it shows nothing."""
+    took = (play.recorder.scenario.faults[-1].injected_ns - asked_ns) / 1e9
+    if took >= ttl - 1:
+        raise InconclusiveError(f"The fault was in force {took:.1f} s after a lease of {ttl} s was asked for: too late")
+
+
 def wait_gone(session: WorkloadSession, node: str, key: str, seconds: float) -> int:
     """Wait until a key is gone; when that was seen."""
 
@@ -71,9 +81,10 @@ def test_a_new_leader_starts_every_lease_anew(scenario: Play) -> None:
     session = workload(scenario)
     scenario.lead_from(first)
     key, ttl, asked_ns = leased(scenario, session, second)
-    wait_until(lambda: passed(asked_ns, ttl / 2), "half of the lease's time", seconds=ttl)
+    wait_until(lambda: passed(asked_ns, USED), "some of the lease's time", seconds=ttl)
     cut_ns = time.monotonic_ns()
     scenario.inject("kill-hold", first)
+    within(scenario, asked_ns, ttl)
     with scenario.step("another leader", f"within 3T = {election_bound(scenario.lab.manifest):g} s") as step:
         leader = wait_until(lambda: other_leader(scenario, first), "another leader", seconds=60)
         step.observed(f"{leader}, seen {since(cut_ns):.1f} s after the kill was ordered")
@@ -100,6 +111,7 @@ def test_a_lease_does_not_expire_without_a_quorum(scenario: Play) -> None:
     scenario.lead_from(first)
     key, ttl, asked_ns = leased(scenario, session, third)
     fault = scenario.inject("kill-hold", f"{first},{second}")
+    within(scenario, asked_ns, ttl)
     with scenario.step(f"{third} alone, past the lease's time", "the key is there: nobody may end its lease") as step:
         wait_until(lambda: passed(asked_ns, ttl + 4), "the lease's own time and more", seconds=ttl + 30)
         alone = do(session, third, op="get", key=key, serializable=True)

@@ -78,10 +78,12 @@ class Plan:
                 raise _wrong(f"{word!r}: {error}", "See docs/workload.md.") from None
         return replace(self, **given)
 
-    @property
-    def watched(self) -> bool:
-        """Whether every worker also watches all the time."""
-        return self.profile == "watch"
+    def watched(self, index: int) -> bool:
+        """Whether a worker also watches all the time: each in the profile `watch`, else the first one.
+
+        What a watch tells is evidence for writes of unknown outcome, and compaction cannot take it away afterwards.
+        """
+        return self.profile == "watch" or index == 0
 
     @property
     def leases(self) -> bool:

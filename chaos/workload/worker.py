@@ -44,7 +44,7 @@ class Run:
         self._calls = calls
         self._watcher: Watcher | None = None
         self._thread = threading.Thread(target=self._guarded, daemon=True)
-        if self.plan.watched:
+        if self.plan.watched(self.index):
             name = f"{self.index}-{self.member}"
             self._watcher = Watcher(calls, self.watch_path, name, self.member, self.prefix, order["base_revision"] + 1)
         self._thread.start()

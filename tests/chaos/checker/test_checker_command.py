@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
 from cli.check import register
 from machine.errors import UsageError
+from machine.paths import CHECKOUT
+from machine.process import run
 
 PUT = {
     "process": 0,
@@ -75,6 +79,34 @@ def test_broken_input_is_a_usage_error_that_names_the_line(tmp_path: Path) -> No
     assert isinstance(result.exception, UsageError)
     assert result.exception.exit_code == 2
     assert result.exception.where.endswith("history.jsonl:2")
+
+
+LEDGER = {"meta": {"ledger": True}}
+LATER = {"invoke_ns": 30, "return_ns": 40}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (json.dumps(PUT) + "\n" + json.dumps(PUT | LATER)[:-12] + "\n", 2, "cut off"),
+        (json.dumps(PUT | {"op": "putt"}) + "\n", 1, "'putt' is not an operation"),
+        (json.dumps(PUT | {"return_ns": 9}) + "\n", 1, "before it is invoked"),
+        (json.dumps(PUT) + "\n" + json.dumps(GET | {"process": 0, "invoke_ns": 15}) + "\n", 2, "still running"),
+        ("".join(json.dumps(one) + "\n" for one in (LEDGER, PUT, PUT | LATER)), 3, "already written in line 2"),
+    ],
+    ids=["truncated line", "unknown op", "return before invoke", "overlap of one process", "value twice in a ledger"],
+)
+def test_each_kind_of_broken_input_ends_with_2_and_never_with_a_verdict(
+    tmp_path: Path, text: str, line: int, said: str
+) -> None:
+    """As a user runs it: exit status, message and place of the whole command."""
+    path = tmp_path / "history.jsonl"
+    path.write_text(text)
+    done = run([sys.executable, "-P", "-m", "cli", "check", str(path), "--json"], check=False, cwd=CHECKOUT)
+    assert done.status == 2, done
+    assert f"history.jsonl:{line}" in done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert "verdict" not in done.stdout
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
