@@ -84,10 +84,12 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
     for record in later:
         _lift(lab, record, note)
     _sweep_guests(lab, note)
-    _wait_healthy(lab, note, say)
+    with ThreadPoolExecutor(1) as pool:
+        emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, which the cluster needs anyway
+        _wait_healthy(lab, note, say)
+        emptied.result()
     for record in recorded:
         records.remove(lab.paths, record.id)
-    _empty_stack(stack, note)
     if found:
         say("  All members are healthy.")
     return found

@@ -42,9 +42,7 @@ def register(app: typer.Typer) -> None:
         uri = _libvirt_uri(paths)
         for chaos in _chaos_stacks(engine):
             say(f"Destroying the verification stack {chaos.paths.stack!r} first.")
-            chaos.recover()
-            chaos.update("destroy")
-            chaos.remove_stack()
+            _destroy_chaos(chaos)
         if deployment is not None and deployment.resources:
             wake_hypervisor(paths, deployment)
             _destroy(engine, own_hypervisor=bool(deployment.ids("EmbeddedHypervisor")))
@@ -73,6 +71,22 @@ def _chaos_stacks(engine: Engine) -> list[Engine]:
     own = engine.paths.stack
     names = [name for name in stacks(engine.backend, CHAOS_PROJECT) if name == own or name.startswith(f"{own}.")]
     return [Engine(StackPaths(engine.paths.checkout, name), project=CHAOS_PROJECT) for name in names]
+
+
+def _destroy_chaos(chaos: Engine) -> None:
+    """Lift the faults without waiting for proof, as the lab goes next; what cannot be lifted goes with it."""
+    from machine.errors import LabError
+    from machine.log import say
+
+    chaos.end_orphans()
+    deployment = chaos.deployment()
+    if deployment is not None and (deployment.built or deployment.pending):
+        try:
+            chaos.recover()
+            chaos.update("destroy", extra={"ETCD_LAB_LIFT_ONLY": "1"})
+        except LabError as error:
+            say(f"{error} The faults go with the lab.")
+    chaos.remove_stack(force=True)
 
 
 def _destroy(engine: Engine, *, own_hypervisor: bool) -> None:

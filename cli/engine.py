@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cli import foreground
 from machine import engine
 from machine.errors import LabError
@@ -10,12 +12,15 @@ from machine.errors import LabError
 class Engine(engine.Engine):
     """The Pulumi CLI for one stack, in the foreground."""
 
-    def update(self, verb: str, *words: str) -> None:
-        """Run `pulumi VERB` on the stack with its own progress shown; LabError when it fails."""
+    def update(self, verb: str, *words: str, extra: Mapping[str, str] | None = None) -> None:
+        """Run `pulumi VERB` on the stack with its own progress shown; LabError when it fails.
+
+        `extra` is added to its environment.
+        """
         self._refuse_if_locked()
         status = foreground.run(
             ["pulumi", verb, "--stack", self._stack, "--yes", "--skip-preview", *words],
-            env=self._env,
+            env={**self._env, **(extra or {})},
             cwd=self._cwd,
         )
         if status != 0:
