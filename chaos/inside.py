@@ -24,7 +24,7 @@ from machine.errors import DeadlineError, LabError, ToolError
 from machine.process import Completed, tail
 from machine.ssh import Shell
 
-ANSWER_SECONDS: Final = 8.0
+ANSWER_SECONDS: Final = 15.0
 """How long a guest may take to do what a line asks: an emulated one under load forks slowly."""
 
 SCRIPT: Final = r"""

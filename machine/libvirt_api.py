@@ -41,6 +41,7 @@ class Network(Protocol):
     def isActive(self) -> int: ...  # noqa: D102, N802
     def create(self) -> int: ...  # noqa: D102
     def setAutostart(self, autostart: int) -> int: ...  # noqa: D102, N802
+    def update(self, command: int, section: int, parent: int, xml: str, flags: int) -> int: ...  # noqa: D102
 
 
 class Connection(Protocol):
@@ -145,6 +146,29 @@ def set_link(connection: Connection, name: str, *, up: bool) -> None:
         _link(interface).set("state", "up" if up else "down")
         text = ElementTree.tostring(interface, encoding="unicode")
         domain(connection, name).updateDeviceFlags(text, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def network_of(connection: Connection, name: str) -> str:
+    """Name of the virtual network that the domain's first card is in; raises NotBuiltError when it is in none."""
+    for interface in _interfaces(connection, name):
+        source = interface.find("source")
+        if source is not None and (network := source.get("network")):
+            return network
+    raise NotBuiltError(f"The domain {name} is in no virtual network", next="./lab up builds what is missing.")
+
+
+def set_name(connection: Connection, network: str, name: str, address: str, *, present: bool) -> None:
+    """Add a name to the network's name service, or take it out, live. Raises HypervisorError when it is so already."""
+    import libvirt  # noqa: PLC0415
+
+    command = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST if present else libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
+    entry = f"<host ip='{address}'><hostname>{name}</hostname></host>"
+    try:
+        connection.networkLookupByName(network).update(
+            command, libvirt.VIR_NETWORK_SECTION_DNS_HOST, -1, entry, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
+        )
+    except libvirt.libvirtError as error:
+        raise HypervisorError(f"libvirt refused to change the name {name}: {error}", where=network) from error
 
 
 def _interfaces(connection: Connection, name: str) -> list[ElementTree.Element]:

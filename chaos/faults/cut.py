@@ -112,7 +112,9 @@ class Cut(Fault):
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Every pair that will be cut is reachable before, else the cut would prove nothing."""
         cuts = self._cuts(lab, lab.running())
-        return () if self.cut_name in cuts else tuple(self._reachability(lab, cuts, in_force=False, when="before"))
+        if self.cut_name in cuts:
+            return ()
+        return (*self._reachability(lab, cuts, in_force=False, when="before"), *self.further(lab, in_force=False))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Probe every directed pair from inside the guests, then read the rules and their counters."""

@@ -9,6 +9,7 @@ from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostW
 from chaos.faults.etcd import Compact, Defragment, MoveLeader
 from chaos.faults.lag import SnapshotLag
 from chaos.faults.link import LinkDown
+from chaos.faults.names import DnsGone, DnsSlow, DnsWrong
 from chaos.faults.netem import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.power import Pause, PowerOff, Reset
@@ -25,6 +26,7 @@ FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
     (Partition, Isolate, BridgeCut, OneWay, CutClients, CutPeers, LinkDown),
     (Latency, Jitter, Loss, Duplicate, Reorder, Corrupt, Rate),
     (ClockJump, ClockDrift, ClockStrobe),
+    (DnsGone, DnsSlow, DnsWrong),
     (DiskFull, DiskSlow, DiskError, DiskReadOnly, LostWrites),
     (BitFlip, Truncate, Rollback),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from chaos.faults import clock
 from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
 from chaos.inside import Reading
+from chaos.lab import Lab
 
 
 def shell(script: str, tmp_path: Path, uptime: str = "100.05", now: int = 0) -> str:
@@ -98,3 +101,28 @@ def test_a_jump_is_made_once_and_a_strobe_is_started_once(tmp_path: Path) -> Non
 
 def test_no_two_clock_faults_share_a_node() -> None:
     assert {kind.occupies for kind in (ClockJump, ClockDrift, ClockStrobe)} == {"clock"}
+
+
+class PaperGuest:
+    """A guest whose clock is wrong, and which comes late by `lag` seconds with every step."""
+
+    def __init__(self, offset: float, lag: float) -> None:
+        self.offset, self.lag, self.steps = offset, lag, 0
+        self.inside = SimpleNamespace(session=lambda _: self, run=self.run, forget=lambda _: None)
+
+    def shell(self, node: str) -> str:
+        return node
+
+    def clock(self) -> Reading:
+        return Reading(self.offset, 0.002, 100.0, 0)
+
+    def run(self, _: object, script: str, __: float) -> None:
+        self.steps += 1
+        self.offset += int(script.partition(";")[0].removeprefix("by=")) / 1e9 - self.lag
+
+
+@pytest.mark.parametrize(("offset", "lag"), [(3600.0, 0.0), (-2.5, 0.2), (0.3, 1.0)])
+def test_a_clock_gets_right_however_late_the_guest_is(offset: float, lag: float) -> None:
+    guest = PaperGuest(offset, lag)
+    assert abs(clock.set_right(cast("Lab", guest), "a").offset) <= clock.RIGHT_SECONDS + 0.002
+    assert guest.steps <= 3

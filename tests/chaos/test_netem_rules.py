@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults.names import read_lookup
 from chaos.faults.netem import (
     Corrupt,
     Duplicate,
@@ -187,3 +188,36 @@ def test_bad_lines_are_the_senders_and_two_may_not_be_on_one_node() -> None:
     Loss.declare(lab, ("b",), others=[first])
     with pytest.raises(UsageError, match="latency is in force on a"):
         Loss.declare(lab, ("a", "c"), others=[first])
+
+
+ANSWER = """\
+status 0 100.5 100.75
+Server:\t\t192.168.93.1
+Address:\t192.168.93.1:53
+
+Name:\tetcd2
+Address: 192.168.93.12
+"""
+
+
+def test_a_lookup_tells_the_address_of_the_name_and_not_of_the_server() -> None:
+    seen = read_lookup(ANSWER)
+    assert (seen.answered, seen.address, seen.seconds) == (True, "192.168.93.12", 0.25)
+
+
+def test_a_name_that_does_not_exist_is_an_answer_and_silence_is_none() -> None:
+    nothing = "status 1 5.0 5.1\nServer: x\nAddress: 1.2.3.4:53\n\n** server can't find etcd2: NXDOMAIN\n"
+    assert read_lookup(nothing).answered
+    assert read_lookup(nothing).address is None
+    assert not read_lookup("status 143 5.0 7.0\n").answered
+    assert not read_lookup("status 1 5.0 9.0\n;; connection timed out; no servers could be reached\n").answered
+    assert not read_lookup("").answered
+
+
+@pytest.mark.parametrize("name", ["dns-gone", "dns-slow", "dns-wrong"])
+def test_faults_of_names_are_refused_where_members_use_none(name: str) -> None:
+    manifest = SimpleNamespace(node_names=("a", "b", "c"), peers="address")
+    lab = cast("Lab", SimpleNamespace(manifest=manifest, leader=lambda: "a", running=lambda: ["a", "b", "c"]))
+    with pytest.raises(UsageError, match="address") as refused:
+        kind(name).declare(lab, ("a",))
+    assert refused.value.exit_code == 2
