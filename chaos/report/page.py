@@ -72,8 +72,8 @@ def render(run: Run) -> str:
         symbols=SYMBOLS,
         scenarios=scenarios,
         unclear=[one for one in scenarios if one["verdict"] in {"fail", "inconclusive"}],
-        calibration=words.figures(report.calibration) if report.calibration else {},
-        workload=words.figures(report.workload) if report.workload else {},
+        calibration=words.displayed(report.calibration) if report.calibration else {},
+        workload=words.displayed(report.workload) if report.workload else {},
         files=_links(run.dir, [run.dir / name for name in ("report.json", "junit.xml")]),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -104,7 +104,7 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
         "own": own,
         "steps": scenario.steps,
         "faults": scenario.faults,
-        "figures": words.figures(scenario.metrics),
+        "figures": words.displayed(scenario.metrics, scenario.started_ns),
         "lacking": evidence.lacking,
         "timeline": timeline,
         "happened": _happened(timeline),

@@ -31,10 +31,12 @@ def lines(run: Run, seconds: float | None = None) -> list[str]:
 def _table(scenarios: Sequence[Scenario]) -> list[str]:
     if not scenarios:
         return []
-    wide = max(len(one.title) for one in scenarios)
+    wide = max(len("SCENARIO"), *(len(one.title) for one in scenarios))
     tag = max(2, *(len(one.id) for one in scenarios))
-    head = f"{'ID':{tag}}  {'SCENARIO':{wide}}  {'VERDICT':12}  SECONDS"
-    return [head, *(f"{one.id:{tag}}  {one.title:{wide}}  {one.verdict:12}  {one.seconds:.1f}" for one in scenarios)]
+    word = max(len("VERDICT"), *(len(one.verdict) for one in scenarios))
+    head = f"{'ID':{tag}}  {'SCENARIO':{wide}}  {'VERDICT':{word}}  SECONDS"
+    rows = (f"{one.id:{tag}}  {one.title:{wide}}  {one.verdict:{word}}  {one.seconds:.1f}" for one in scenarios)
+    return [head, *rows]
 
 
 def _grouped(scenarios: Sequence[Scenario]) -> list[str]:

@@ -32,8 +32,11 @@ OUTCOMES: Final = ("ok", "fail", "unknown")
 SAMPLE_GAP: Final = 4
 """A member is not known to be in a state for longer than this many usual distances between samples."""
 
-EVENT_LIMIT: Final = 600
+EVENT_LIMIT: Final = 300
 """Events drawn of one scenario; the file has all."""
+
+MINOR: Final = ("slow-apply", "other")
+"""Kinds of events that give way to others where there are too many."""
 
 Json = dict[str, Any]
 
@@ -74,8 +77,9 @@ def build(scenario: Scenario, evidence: Evidence, nodes: Sequence[str], buckets:
         "outages": {member: _outages(outages[member], clock) for member in _order(outages, nodes)},
         "events": [
             [clock(event["at_ns"]), str(event.get("node", "")), str(event.get("kind", "other")), _text(event)]
-            for event in evidence.events[:EVENT_LIMIT]
+            for event in _chosen(evidence.events)
         ],
+        "left_out": max(0, len(evidence.events) - EVENT_LIMIT),
         "series": _series(evidence.samples, nodes, clock, buckets),
     }
 
@@ -204,6 +208,12 @@ def _series(samples: Sequence[Mapping[str, Any]], nodes: Sequence[str], clock: _
                 }
             )
     return found
+
+
+def _chosen(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """As many events as are drawn, those that tell more before those that many loads give rise to."""
+    weighed = sorted(events, key=lambda event: str(event.get("kind", "other")) in MINOR)
+    return sorted(weighed[:EVENT_LIMIT], key=lambda event: int(event["at_ns"]))
 
 
 def _text(event: Mapping[str, Any]) -> str:

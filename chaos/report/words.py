@@ -149,6 +149,45 @@ def columns(value: object) -> list[str]:
     return list(dict.fromkeys(str(key) for one in value for key in one))
 
 
+def displayed(metrics: Mapping[str, Any], zero_ns: int = 0, above: str = "") -> dict[str, Any]:
+    """Figures for people: records that are alike as one table, instants as seconds since `zero_ns`.
+
+    >>> displayed({"nodes": {"a": {"x": 1}, "b": {"x": 2}}, "begin_ns": 2_500_000_000}, 1_000_000_000)
+    {'nodes': [{'': 'a', 'x': 1}, {'': 'b', 'x': 2}], 'begin': 'at 1.500 s'}
+    """
+    found: dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping) and _alike(value):
+            found[name] = [{"": str(one), **_at(record, zero_ns)} for one, record in value.items()]
+        elif isinstance(value, Mapping):
+            found |= displayed(value, zero_ns, f"{name}.")
+        else:
+            found |= {f"{above}{one}": shown for one, shown in _at({key: value}, zero_ns).items()}
+    return found
+
+
+def _alike(value: Mapping[str, Any]) -> bool:
+    """Whether a figure holds records that all have the same fields."""
+    records = list(value.values())
+    return bool(records) and all(isinstance(one, Mapping) and one.keys() == records[0].keys() for one in records)
+
+
+def _at(record: Mapping[str, Any], zero_ns: int) -> dict[str, Any]:
+    """A record with its instants (`…_ns`) told as seconds since the scenario's begin, also within its lists."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        if key.endswith("_ns") and isinstance(value, int) and zero_ns:
+            found[key.removesuffix("_ns")] = f"at {(value - zero_ns) / 1e9:.3f} s" if value else "never"
+        elif isinstance(value, Mapping):
+            found[key] = _at(value, zero_ns)
+        elif isinstance(value, list | tuple):
+            found[key] = [_at(one, zero_ns) if isinstance(one, Mapping) else one for one in value]
+        else:
+            found[key] = value
+    return found
+
+
 def tell(value: object) -> str:
     """A figure as text."""
     if isinstance(value, bool):
@@ -162,7 +201,7 @@ def tell(value: object) -> str:
             return "none"
         shown = "; ".join(tell(one) for one in value[:SHOWN_VALUES])
         return shown if len(value) <= SHOWN_VALUES else f"{shown}; … {len(value)} in all"
-    return "not known" if value is None else str(value)
+    return "not known" if value is None else str(value) or "none"
 
 
 def moment(text: str) -> str:

@@ -5,6 +5,8 @@
   const PAD = 6, RIGHT = 50, LINE = 15, GAP = 7; // pixels; the right margin holds the scales
   const STATES = { L: "leads", F: "follows", N: "knows no leader", X: "does not answer" };
   const GLYPHS = { "election": "E", "leader-elected": "L", "leader-lost": "l", "slow-apply": "s", "health": "h", "power": "P", "process": "p" };
+  const RANK = ["leader-elected", "power", "leader-lost", "election", "process", "health", "slow-apply", "other"]; // who has room first
+  const MINOR = new Set(["slow-apply", "other"]); // they give way to others
   const KINDS = [["ok", "ok"], ["fail", "failed"], ["unknown", "unknown"]];
 
   function make(parent, name, attributes, text) {
@@ -45,7 +47,7 @@
     for (const member in data.outages)
       for (const [from, to, ended] of data.outages[member].spans)
         stops.push([from, "clients of " + member + " get nothing done, " + (ended ? "for " + long(to - from) : "and that did not end")]);
-    for (const [t, node, kind, text] of data.events) stops.push([t, kind + (node ? " " + node : "") + ": " + text]);
+    for (const [t, node, kind, text] of data.events) if (!MINOR.has(kind)) stops.push([t, kind + (node ? " " + node : "") + ": " + text]);
     for (const [from, , verdict, title] of data.steps) if (verdict !== "pass") stops.push([from, "step, " + verdict + ": " + title]);
     return stops.sort((a, b) => a[0] - b[0]);
   }
@@ -341,13 +343,15 @@
       const nodes = [...new Set(this.data.events.map((one) => one[1]))].sort();
       for (const node of nodes) {
         const [g, top] = this.lane("Events" + (node ? " of " + node : ""), 22, "events");
-        let free = -Infinity;
-        for (const [t, , kind, text] of this.data.events.filter((one) => one[1] === node)) {
-          if (!this.inside(t)) continue;
+        const placed = [], mine = this.data.events.filter((one) => one[1] === node && this.inside(one[0]));
+        for (const [t, , kind, text] of mine.sort((a, b) => RANK.indexOf(a[2]) - RANK.indexOf(b[2]))) {
           const x = this.x(t), glyph = GLYPHS[kind] ?? "o";
           this.hit(x - 7, 14, top, 16, kind + (node ? " of " + node : "") + " at " + at(t) + ": " + text);
-          if (x < free) { make(g, "line", { "class": "crowded", x1: x, x2: x, y1: top + 17, y2: top + 22 }); continue; } // no room for a sign
-          free = x + 15;
+          if (placed.some((other) => Math.abs(other - x) < 15)) { // no room for a sign
+            make(g, "line", { "class": "crowded", x1: x, x2: x, y1: top + 17, y2: top + 22 });
+            continue;
+          }
+          placed.push(x);
           const mark = make(g, "g", { "class": "event" });
           make(mark, "circle", { cx: x, cy: top + 8, r: 7.5 });
           make(mark, "text", { x, y: top + 12 }, glyph);
