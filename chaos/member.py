@@ -54,7 +54,7 @@ DAMAGE_SIGNS = re.compile(
 """What a member says that cannot run on what it has, or that the cluster has removed."""
 
 _HOW_IT_IS = (
-    "s=$(systemctl show -P ActiveState etcd.service); echo $s; "
+    f"s=$(systemctl show -P ActiveState etcd.service); [ ! -e {volume.DAMAGE} ] || s=damaged; echo $s; "
     "[ $s = active ] || journalctl --no-pager -o cat -u etcd.service -n 60"
 )
 
@@ -62,8 +62,8 @@ _HOW_IT_IS = (
 def needs_replacing(lab: Lab) -> list[str]:
     """Nodes whose member has to be replaced for the cluster to be whole, in the manifest's order.
 
-    Those that a record says are damaged, that the member list lacks or has as learners only, and those whose etcd
-    does not run and says that its data is the reason. Without a quorum only records and logs speak.
+    Those that a record or a note beside their data says are damaged, that the member list lacks or has as learners
+    only, and those whose etcd does not run and says that its data is the reason. Without a quorum only records and logs speak.
     """
     found = {name for record in records.load_all(lab.paths)[0] if record.name in DAMAGING
              for group in record.groups for name in group}  # fmt: skip
@@ -76,7 +76,7 @@ def needs_replacing(lab: Lab) -> list[str]:
     for name in lab.running():
         with contextlib.suppress(LabError):
             state, _, log = lab.shell(name).run(_HOW_IT_IS, seconds=20, check=False).stdout.partition("\n")
-            if state.strip() != "active" and DAMAGE_SIGNS.search(log):
+            if state.strip() == "damaged" or (state.strip() != "active" and DAMAGE_SIGNS.search(log)):
                 found.add(name)
     return [name for name in lab.manifest.node_names if name in found]
 

@@ -90,12 +90,14 @@ GUEST: Final[tuple[Trace, ...]] = (
     Trace(
         "data volume",
         f"options=none; while read -r _ at _ o _; do [ $at = {volume.DATA_DIR} ] && options=$o; done </proc/mounts\n"
-        f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || echo $options ;; esac",
+        f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || echo $options ;; esac\n"
+        # after an error it may refuse every write and still say rw; a check sets the count back
+        "for f in /sys/fs/ext4/dm-*/errors_count; do read -r n <$f && [ $n != 0 ] && echo $n errors; done",
         "\n".join((volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT)),
     ),
     Trace(
         "file on the data volume",
-        f'for f in {volume.FILL} {volume.PROBE} {volume.PROBE}.new; do [ ! -e $f ] || echo "${{f##*/}}"; done',
+        f'for f in {" ".join(volume.LEFTOVERS)}; do [ ! -e $f ] || echo "${{f##*/}}"; done',
         f"{volume.TIDY}; sync -f {volume.DATA_DIR}",
     ),
     Trace(

@@ -23,9 +23,6 @@ from machine.errors import LabError, UsageError
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
-FACTS_DIR = "/var/lib/etcd-lab/faults"
-"""In the guest, on the system disk: what was done, for the proof; survives a power cut."""
-
 MAKE_SECONDS = 180.0
 
 FILES: Mapping[str, str] = {
@@ -97,7 +94,7 @@ class Damage(Fault):
     @property
     def facts(self) -> str:
         """Path of the note in the guest."""
-        return f"{FACTS_DIR}/{self.id}"
+        return f"{volume.DAMAGE}/{self.id}"
 
     def lift(self, lab: Lab) -> None:
         """Members whose data was damaged become new ones."""
@@ -164,14 +161,14 @@ class FileDamage(Damage):
     def script(self, node: str) -> str:
         """Script for one node; does nothing when the note is there."""
         how, numbers = self.how(node)
-        before, after = f"{volume.DATA_DIR}/.etcdlab-before", f"{volume.DATA_DIR}/.etcdlab-after"
+        before, after = volume.BEFORE, volume.AFTER
         hurt = f'perl -e {shlex.quote(_HURT)} "$file" {before} {after} {how} {" ".join(map(str, numbers))}'
         return "\n".join(
             (
                 f"[ ! -e {self.facts} ] || exit 0",
                 volume.KILL_ETCD,
                 "set -e",
-                f"mkdir -p {FACTS_DIR}",
+                f"mkdir -p {volume.DAMAGE}",
                 f"file=$(ls {FILES[str(self.value('file'))]} | tail -n 1)",
                 f"{{ echo file=$file; {hurt}; }} >{self.facts}.new",
                 'sync "$file"',

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults import volume
 from chaos.faults.base import Proof
-from chaos.faults.data import FACTS_DIR, MAKE_SECONDS, Damage, note, read_note
+from chaos.faults.data import MAKE_SECONDS, Damage, note, read_note
 from chaos.faults.guest import CALL_SECONDS
 from chaos.faults.parameters import Parameter
 from machine.waiting import Pending, wait_until
@@ -55,7 +55,7 @@ class Rollback(Damage):
             (
                 volume.KILL_ETCD,
                 "set -e",
-                f"mkdir -p {FACTS_DIR}",
+                f"mkdir -p {volume.DAMAGE}",
                 f"before=$(cat {volume.DATA_DIR}/member/wal/*.wal | sha256sum)",
                 f"after=$(cat {volume.SAVE}/wal/*.wal | sha256sum)",
                 f"rm -rf {volume.DATA_DIR}/member",

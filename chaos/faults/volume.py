@@ -26,6 +26,16 @@ PROBE = f"{DATA_DIR}/.etcdlab-probe"
 SAVE = f"{DATA_DIR}/.etcdlab-save"
 """An older copy of a member's data."""
 
+BEFORE = f"{DATA_DIR}/.etcdlab-before"
+AFTER = f"{DATA_DIR}/.etcdlab-after"
+"""Copies of a file that is being damaged."""
+
+DAMAGE = f"{DATA_DIR}/.etcdlab-damage"
+"""Notes of what was done to the data beside them: for the proof, and gone when the data is wiped."""
+
+LEFTOVERS = (FILL, PROBE, f"{PROBE}.new", SAVE, BEFORE, AFTER)
+"""What may lie on the volume while a fault is made or in force, and has no use afterwards."""
+
 BLOCK = 4096
 
 UNMOUNT_TRIES = 40
@@ -81,7 +91,7 @@ if ! mountpoint -q {DATA_DIR}; then
   mountpoint -q {DATA_DIR} || mount -t ext4 -o noatime {MAPPED} {DATA_DIR}
 fi"""
 
-TIDY = f"rm -f {FILL} {PROBE} {PROBE}.new"
+TIDY = f"rm -rf {' '.join(LEFTOVERS)}"
 
 START_ETCD = """
 case "$(systemctl show -P ActiveState etcd.service)" in

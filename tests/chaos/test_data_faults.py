@@ -79,7 +79,7 @@ def test_scripts_are_shell(which: str) -> None:
         Truncate(GROUPS, params={"file": which}).script("etcd2"),
         Rollback(GROUPS)._put_back(3, 40),
         _SAVE,
-        note("/var/lib/etcd-lab/faults/x"),
+        note("/x"),
         etcd_unit.script("boot"),
     ]
     for script in scripts:

@@ -20,6 +20,7 @@ from chaos.lab import Lab
 from infra.cluster import EndpointStatus, Member, MemberHealth
 from machine.errors import DeadlineError, ToolError, UsageError
 from machine.paths import StackPaths
+from machine.waiting import wait_until
 
 CONFIG = """\
 name: "etcd3"
@@ -54,6 +55,7 @@ class Paper:
         self.lag = 2
         self.leads = names[0]
         self.said = ""
+        self.noted: dict[str, str] = {}
 
     # -- cluster
     def members(self, seconds: float = 2, *, without: str = "") -> list[Member]:
@@ -113,7 +115,8 @@ class Paper:
                 self.log.append("forget")
             elif "journalctl" in script:
                 ill = node not in self.member_of
-                return SimpleNamespace(stdout=f"{'failed' if ill else 'active'}\n{self.said if ill else ''}")
+                state = self.noted.get(node, "failed" if ill else "active")
+                return SimpleNamespace(stdout=f"{state}\n{self.said if ill else ''}")
             return SimpleNamespace(stdout=CONFIG)
 
         return SimpleNamespace(run=run)
@@ -125,12 +128,12 @@ def entry(member_id: int, name: str, address: str) -> Member:
 
 @pytest.fixture
 def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
-    real = member.wait_until
+    real = wait_until
 
     def hurried(probe: Any, what: str, **options: Any) -> Any:
         return real(probe, what, **{**options, "seconds": 0.5, "every": 0.01})
 
-    monkeypatch.setattr(member, "wait_until", hurried)
+    monkeypatch.setattr("chaos.member.wait_until", hurried)
     return Paper(tmp_path)
 
 
@@ -245,3 +248,8 @@ def test_a_member_that_ends_because_of_its_data_is_replaced(paper: Paper, said: 
     del paper.member_of["etcd2"]
     paper.said = f'{{"level":"fatal","msg":"{said}"}}'
     assert member.needs_replacing(cast(Lab, paper)) == (["etcd2"] if asked else [])
+
+
+def test_a_note_beside_the_data_asks_for_a_new_member_without_any_record(paper: Paper) -> None:
+    paper.noted["etcd1"] = "damaged"
+    assert member.needs_replacing(cast(Lab, paper)) == ["etcd1"]
