@@ -15,6 +15,7 @@ from infra.identity import LabId
 from infra.keys import SshKeys, known_hosts
 from infra.libvirt import Hypervisor
 from infra.local_files import LocalFiles
+from infra.pace import timeouts_for
 from infra.program import Parts
 from infra.readiness import Readiness, deadline_seconds
 from infra.settings import LabSettings
@@ -109,7 +110,7 @@ class Lab(pulumi.ComponentResource):
             gateway=settings.gateway,
             hypervisor=hypervisor,
             etcd_version=etcd_version,
-            timeouts=settings.timeouts(self._accelerator),
+            timeouts=timeouts_for(settings, self._accelerator, paths),
             peers=settings.peers,
             etcd_extra=settings.etcd_extra,
         ).model_dump_json(indent=2)

@@ -39,6 +39,8 @@ DEFAULT_TIMEOUTS: Final[Mapping[str, Timeouts]] = {
     "kvm": Timeouts(heartbeat_ms=100, election_ms=1000),  # etcd's own
     "tcg": Timeouts(heartbeat_ms=300, election_ms=3000),  # an emulated processor needs more room
 }
+AUTO: Final = -1
+"""`auto`: chosen by measurement (infra.pace), where neither of the two is a number."""
 _FIRST_NODE: Final = 11
 """Nodes start at .11 where the subnet has room, so that low addresses stay free."""
 
@@ -68,8 +70,9 @@ _REMEDY: Final[Mapping[str, str]] = {
     "subnet": "Give a private IPv4 network such as 192.168.93.0/24.",
     "etcd-version": f"Give a release such as {ETCD_DEFAULT} (of {', '.join(ETCD_SUPPORTED)}), or the absolute path of "
     "a directory with etcd and etcdctl (and etcdutl from 3.5 on).",
-    "heartbeat-ms": "Give milliseconds from 1 to 10000, or 0 for automatic.",
-    "election-ms": "Give milliseconds, at least five heartbeats and at most 50000, or 0 for automatic.",
+    "heartbeat-ms": "Give milliseconds from 1 to 10000, 0 for the accelerator's default, or auto to have it measured.",
+    "election-ms": "Give milliseconds, at least five heartbeats and at most 50000, 0 for the accelerator's default, or "
+    "auto to have it measured.",
     "peers": "Give address, hosts or dns.",
     "etcd-extra": "Give settings as etcd's config file spells them, each a text, number or truth value.",
     "image": "Give build, the path of a qcow2 file, or an https:// address together with etcd-lab:image-sha256.",
@@ -88,6 +91,15 @@ def _whole(value: object) -> object:
     if not typed or not re.fullmatch(r"-?\d{1,9}", str(value).strip()):
         raise _bad("is no whole number")
     return int(str(value))
+
+
+def _milliseconds(value: object) -> object:
+    if isinstance(value, str) and value.strip() == "auto":
+        return AUTO
+    number = _whole(value)
+    if isinstance(number, int) and number < 0:
+        raise _bad("is below 0")
+    return number
 
 
 def _structure(value: object) -> object:
@@ -202,10 +214,12 @@ class LabSettings(BaseModel):
     subnet: Annotated[IPv4Network, BeforeValidator(_subnet)] = IPv4Network("192.168.93.0/24")
     etcd_version: Annotated[str, BeforeValidator(_etcd_version)] = ETCD_DEFAULT
     """A release, or the directory of the programs."""
-    heartbeat_ms: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MAX_ELECTION_MS // ELECTION_PER_HEARTBEAT)] = 0
-    """0: automatic."""
-    election_ms: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MAX_ELECTION_MS)] = 0
-    """0: automatic."""
+    heartbeat_ms: Annotated[
+        int, BeforeValidator(_milliseconds), Field(le=MAX_ELECTION_MS // ELECTION_PER_HEARTBEAT)
+    ] = 0
+    """0: by accelerator; AUTO: measured."""
+    election_ms: Annotated[int, BeforeValidator(_milliseconds), Field(le=MAX_ELECTION_MS)] = 0
+    """0: by accelerator; AUTO: measured."""
     peers: Literal["address", "hosts", "dns"] = "address"
     etcd_extra: Annotated[dict[str, str | int | float | bool], BeforeValidator(_extra)] = Field(default_factory=dict)
     image: Annotated[str, BeforeValidator(_image)] = "build"
@@ -261,9 +275,14 @@ class LabSettings(BaseModel):
         """URI of the system's libvirt, where that is used."""
         return "qemu:///system" if self.hypervisor in ("auto", "embedded") else self.hypervisor
 
+    @property
+    def measures_timeouts(self) -> bool:
+        """Whether raft timing is to be measured: `auto` for one of the two, and a number for neither."""
+        return AUTO in (self.heartbeat_ms, self.election_ms) and max(self.heartbeat_ms, self.election_ms) <= 0
+
     def timeouts(self, accelerator: Accelerator) -> Timeouts:
         """Raft timing as configured, else by accelerator; one alone brings the other in etcd's usual ratio of 10."""
-        heartbeat, election = self.heartbeat_ms, self.election_ms
+        heartbeat, election = max(0, self.heartbeat_ms), max(0, self.election_ms)
         if not heartbeat and not election:
             return DEFAULT_TIMEOUTS[accelerator]
         return Timeouts(
