@@ -21,6 +21,9 @@ def test_verify_passes_and_says_where_the_report_is(verified: Verified) -> None:
     assert verified.done.status == 0, verified.done.stdout + verified.done.stderr
     assert str(verified.report / "report.json") in verified.done.stdout
     assert "verdict: pass" in verified.done.stdout
+    assert f"page: {verified.report / 'report.html'}" in verified.done.stdout
+    assert "all 11 scenarios passed" in (verified.report / "report.html").read_text()
+    assert len(verified.done.stdout.rpartition("\nID ")[2].splitlines()) < 40
 
 
 def test_the_report_holds_every_row_of_the_article_with_what_was_expected_and_seen(verified: Verified) -> None:

@@ -87,3 +87,9 @@ def test_a_system_without_apt_is_told_what_to_look_for(monkeypatch: pytest.Monke
     assert problem is not None
     assert "beta-program" in str(problem)
     assert "not Debian" in str(problem)
+
+
+def test_what_the_tests_alone_need_is_not_asked_of_who_uses_the_lab() -> None:
+    wanted = {package.name for package in packages.PACKAGES}
+    assert not wanted & {package.name for package in packages.TEST_PACKAGES}
+    assert packages.command(packages.TEST_PACKAGES)[-2:] == ["chromium", "chromium-driver"]

@@ -66,7 +66,7 @@
       this.tools();
       const named = "Time line of " + this.data.id;
       this.board = html(figure, "div", { "class": "board", tabindex: "0", role: "application",
-        "aria-label": named + ", " + long(this.data.end) + ". Left and right move, plus and minus zoom, 0 shows all, n and p go to what happened next and before." });
+        "aria-label": named + ", " + long(this.data.end) + ". Left and right move, plus and minus zoom, 0 shows all, n and p go to what happened next and before, full stop and comma walk through everything." });
       this.svg = make(this.board, "svg", { role: "img", "aria-label": named + "; the same stands as a list below" });
       this.readout = html(figure, "output", { "class": "readout", "aria-live": "polite" });
       this.rest();
@@ -90,7 +90,8 @@
 
     listen() {
       const keys = { "ArrowLeft": () => this.pan(-0.1), "ArrowRight": () => this.pan(0.1), "+": () => this.zoom(0.5), "=": () => this.zoom(0.5),
-        "-": () => this.zoom(2), "0": () => this.show(...this.whole), "Home": () => this.show(...this.whole), "n": () => this.step(1), "p": () => this.step(-1) };
+        "-": () => this.zoom(2), "0": () => this.show(...this.whole), "Home": () => this.show(...this.whole), "n": () => this.step(1), "p": () => this.step(-1),
+        ".": () => this.walk(1), ",": () => this.walk(-1) };
       this.board.addEventListener("keydown", (event) => {
         const act = event.ctrlKey || event.metaKey || event.altKey ? null : keys[event.key];
         if (act) { event.preventDefault(); act(); }
@@ -148,6 +149,16 @@
       this.cursor = t;
       this.mark();
       this.readout.textContent = (index + 1) + " of " + this.stops.length + ", at " + at(t) + ": " + text;
+    }
+    /** The pointer's way for the keyboard: a small step along the time, and all that is there in every lane. */
+    walk(way) {
+      const here = this.cursor !== null && this.inside(this.cursor) ? this.cursor : this.from;
+      this.cursor = clamp(here + way * (this.to - this.from) / 150, this.from, this.to);
+      this.picked = undefined;
+      this.mark();
+      const x = this.x(this.cursor), there = this.hits.filter((hit) => hit[0] <= x + 3 && hit[1] >= x - 3).map((hit) => hit[4]);
+      const more = there.length > 8 ? "; and " + (there.length - 8) + " more" : "";
+      this.readout.textContent = "At " + at(this.cursor) + ": " + (there.slice(0, 8).join("; ") || "nothing") + more;
     }
     move(event) {
       const t = this.when(event);

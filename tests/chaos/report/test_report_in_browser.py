@@ -126,6 +126,10 @@ def test_zoom_and_hover_tell_what_is_there(page: Browser) -> None:
     assert page.run(axis) != "0 s"
     page.press("n")
     assert "1 of " in page.run("return document.querySelector('figure.timeline .readout').textContent")
+    page.press("...")
+    told = page.run("return document.querySelector('figure.timeline .readout').textContent")
+    assert "etcd1 leads in term 2" in told
+    assert "at etcd" in told, "operations are reached too"
     begun = page.run(axis)
     page.press(RIGHT)
     assert page.run(axis) != begun
