@@ -16,6 +16,9 @@ from machine.engine_state import Deployment
 TYPE: Final = "chaos:Fault"
 """End of the type token of a fault's resource."""
 
+LIFT_ONLY: Final = "ETCD_LAB_LIFT_ONLY"
+"""In the engine's environment: heal without waiting for proof, since the lab goes as a whole."""
+
 NOTHING: Final = "none: nothing is broken"
 """Output `faults` while none is in force."""
 

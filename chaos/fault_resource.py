@@ -14,7 +14,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource
 
 from chaos import results
-from chaos.declared import declared, read_declared, told
+from chaos.declared import LIFT_ONLY, declared, read_declared, told
 from chaos.faults import records
 from chaos.faults.base import Fault, Result
 from chaos.lab import Lab
@@ -22,9 +22,6 @@ from infra.dynamic import Props, Provider, text
 from infra.manifest import load
 from machine.errors import InconclusiveError, NotBuiltError
 from machine.paths import StackPaths
-
-LIFT_ONLY = "ETCD_LAB_LIFT_ONLY"
-"""In the engine's environment: heal without waiting for proof, since the lab goes as a whole."""
 
 
 class FaultProvider(Provider):

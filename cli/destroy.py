@@ -75,6 +75,7 @@ def _chaos_stacks(engine: Engine) -> list[Engine]:
 
 def _destroy_chaos(chaos: Engine) -> None:
     """Lift the faults without waiting for proof, as the lab goes next; what cannot be lifted goes with it."""
+    from chaos.declared import LIFT_ONLY
     from machine.errors import LabError
     from machine.log import say
 
@@ -83,7 +84,7 @@ def _destroy_chaos(chaos: Engine) -> None:
     if deployment is not None and (deployment.built or deployment.pending):
         try:
             chaos.recover()
-            chaos.update("destroy", extra={"ETCD_LAB_LIFT_ONLY": "1"})
+            chaos.update("destroy", extra={LIFT_ONLY: "1"})
         except LabError as error:
             say(f"{error} The faults go with the lab.")
     chaos.remove_stack(force=True)

@@ -13,7 +13,7 @@ import pytest
 from pulumi import automation
 
 from chaos import fault_resource, results
-from chaos.declared import declared
+from chaos.declared import LIFT_ONLY, declared
 from chaos.fault_resource import FaultProvider
 from chaos.faults import records
 from chaos.faults.base import Fault, Proof, Result
@@ -161,7 +161,7 @@ def test_delete_without_proof_when_the_whole_lab_goes(
 ) -> None:
     FaultProvider().create(props)
     monkeypatch.setattr(Paper, "shows", False)
-    monkeypatch.setenv(fault_resource.LIFT_ONLY, "1")
+    monkeypatch.setenv(LIFT_ONLY, "1")
     FaultProvider().delete("id", props)
     assert Paper.log[-1] == "lift ('etcd1',)"
     assert records.load_all(paths) == ([], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,3 +98,15 @@ def test_two_labs_are_built_at_once(make_stack: Callable[[str], Stack], one: Sta
         assert other.ok("ctl", "etcd1", "get", "--print-value-only", "whose").stdout == "the other's\n"
     finally:
         other.destroy()
+
+
+@pytest.mark.timeout(9000)
+def test_the_whole_catalogue_and_twenty_random_sequences(lab: Stack) -> None:
+    """Every scenario there is, within the hour that two cores under emulation are given; then overlapping faults."""
+    started = time.monotonic()
+    whole = lab.shell(f"{sys.executable} -m pytest chaos/ -m 'not random'", seconds=5400)
+    seconds = time.monotonic() - started
+    assert whole.status == 0, whole.stdout[-4000:]
+    assert seconds <= 3600
+    random_ones = lab.shell(f"{sys.executable} -m pytest chaos/ -m random --sequences 20", seconds=5400)
+    assert random_ones.status == 0, random_ones.stdout[-4000:]
