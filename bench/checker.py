@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -45,9 +46,11 @@ class Run:
     verdict: str
     seconds: float
     mib: int
+    cpu: float = 0.0
+    """Processor seconds of the whole process, which a busy machine does not stretch."""
 
     def __str__(self) -> str:
-        return f"{self.verdict:>13} {self.seconds:8.2f} s {self.mib:7d} MiB"
+        return f"{self.verdict:>13} {self.seconds:8.2f} s {self.cpu:8.2f} s of processor {self.mib:7d} MiB"
 
 
 def ours(path: Path, timeout: float) -> Run:
@@ -56,8 +59,9 @@ def ours(path: Path, timeout: float) -> Run:
         "import sys,time,json,resource;began=time.monotonic();from pathlib import Path;"
         "from chaos.checker.files import check_file;"
         "report=check_file(Path(sys.argv[1]),seconds=float(sys.argv[2]));"
-        "print(json.dumps([report.verdict.value,time.monotonic()-began,"
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024]))"
+        "used=resource.getrusage(resource.RUSAGE_SELF);"
+        "print(json.dumps([report.verdict.value,time.monotonic()-began,used.ru_maxrss//1024,"
+        "used.ru_utime+used.ru_stime]))"
     )
     argv = [sys.executable, "-c", code, str(path), str(timeout)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -80,9 +84,12 @@ def build_porcupine(directory: Path) -> Path | None:
 def porcupine(binary: Path, paths: list[Path], *, revisions: bool, timeout: float) -> list[Run]:
     """Porcupine's answers for some files."""
     argv = [str(binary), f"-timeout={timeout}s", f"-revisions={str(revisions).lower()}", *map(str, paths)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    return [Run(one["verdict"], one["seconds"], one["peak_mib"]) for one in found]
+    return [Run(one["verdict"], one["seconds"], one["peak_mib"], cpu / len(paths)) for one in found]
 
 
 def record(path: Path, simulation: Simulation) -> Path:
@@ -192,7 +199,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=60.0)
     parser.add_argument("--no-porcupine", action="store_true")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} processors, Python {sys.version.split()[0]}")
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="checker-bench-") as name:
         directory = Path(name)
         binary = None if options.no_porcupine else build_porcupine(directory)
