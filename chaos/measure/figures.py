@@ -29,7 +29,15 @@ def leader_change(events: Sequence[Event], begin_ns: int, end_ns: int) -> Leader
     first = min((event.at_ns for event in (lost, campaign) if event), default=None)
     if first is None:
         return None
-    won = next((event for event in events if event.kind == "leader-elected" and first <= event.at_ns <= end_ns), None)
+    old = max((event.term or 0 for event in events if event.at_ns <= first), default=0)
+    won = next(
+        (
+            one
+            for one in events
+            if one.kind == "leader-elected" and first <= one.at_ns <= end_ns and (one.term or 0) > old
+        ),
+        None,
+    )
     made = rounds(events, begin_ns, won.at_ns if won else end_ns)
     return LeaderChange(first, won.at_ns if won else None, won.term if won else None, made)
 

@@ -81,3 +81,13 @@ def test_two_leaders_are_not_well_and_a_laggard_has_not_caught_up() -> None:
 def test_terms_are_first_and_last_of_who_answered() -> None:
     assert terms(SAMPLES, 0, 40 * SECOND)["a"] == (2, 3)
     assert terms(SAMPLES, 10 * SECOND, 12 * SECOND) == {"b": (2, 2), "c": (2, 2)}
+
+
+def test_a_follower_that_finds_its_old_leader_again_is_no_new_leader() -> None:
+    events = [
+        event(13, "c", "leader-lost", "raft.node: c lost leader a at term 2"),
+        event(22, "c", "leader-elected", "raft.node: c elected leader a at term 2"),
+    ]
+    found = leader_change(events, 10 * SECOND, 30 * SECOND)
+    assert found is not None
+    assert found.elected_ns is None
