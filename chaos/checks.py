@@ -24,7 +24,7 @@ from chaos.workload.plan import NONE, Plan
 from chaos.workload.pool import Pool
 from chaos.workload.session import DURING_SECONDS, WAIT_SECONDS, Line, Window, WorkloadSession, told
 from infra.cluster import EndpointStatus
-from machine.errors import DeadlineError, InconclusiveError, LabError
+from machine.errors import DeadlineError, InconclusiveError, LabError, ToolError
 from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
@@ -124,13 +124,24 @@ class Checks:
         except (AssertionError, LabError) as error:
             self._trouble.append(error)
 
+    @contextmanager
+    def _step(self, title: str, expected: str) -> Iterator[StepRun]:
+        """A check: what could not be looked at proves nothing, and fails nothing."""
+        with self.play.step(title, expected) as step:
+            try:
+                yield step
+            except InconclusiveError:
+                raise
+            except LabError as error:
+                raise InconclusiveError(f"This could not be looked at: {error}") from error
+
     def _workload(self) -> None:
         session, need = self.session, self.session.need
         expected = f"at least {need.before} operations before"
         if self.windows:
             side = f" on {', '.join(need.side)}" if need.side else ""
             expected += f", {need.during} during{side}, {need.after} after the faults"
-        with self.play.step("workload went on", expected) as step:
+        with self._step("workload went on", expected) as step:
             phases = session.phases(self.windows)
             rate, reached = session.rate(self.windows)
             self.play.metric(
@@ -153,7 +164,7 @@ class Checks:
         session, nodes = self.session, self.session.pool.nodes
         if session.plan.leases:
             self._leases()
-        with self.play.step("final reads", "every member tells everything that was written, and every event") as step:
+        with self._step("final reads", "every member tells everything that was written, and every event") as step:
             first = next((node for node in nodes if node not in session.lost), nodes[0])
             end = session.do(first, {"op": "put", "key": session.prefix + END, "value": "end"}, FINAL_SECONDS)
             if end["outcome"] != "ok":
@@ -174,7 +185,7 @@ class Checks:
     def _leases(self) -> None:
         session = self.session
         bound = 2 * max(session.plan.lease_ttl, 5) + 4 * self.play.lab.manifest.timeouts.election_ms / 1000 + 20
-        with self.play.step("leases", f"keys of leases that nobody renews are gone within {bound:g} s") as step:
+        with self._step("leases", f"keys of leases that nobody renews are gone within {bound:g} s") as step:
             began = time.monotonic_ns()
 
             def gone() -> None:
@@ -195,16 +206,17 @@ class Checks:
             step.observed(f"gone {(time.monotonic_ns() - began) / 1e9:.1f} s after the workload's end")
 
     def _hashes(self) -> None:
-        with self.play.step("hash equality", "one applied index, and one hash of all data, on all members") as step:
+        with self._step("hash equality", "one applied index, and one hash of all data, on all members") as step:
             cluster = self.play.lab.cluster
 
             def same() -> tuple[list[Hash], int]:
                 statuses = same_index(cluster.status())
                 revision = min(status.revision for status in statuses)
-                hashes = [
-                    Hash(node, revision, one.compact_revision, one.hash)
-                    for node, one in cluster.hashes(revision).items()
-                ]
+                try:
+                    answers = cluster.hashes(revision)
+                except ToolError as error:
+                    raise Pending(str(error)) from error
+                hashes = [Hash(node, revision, one.compact_revision, one.hash) for node, one in answers.items()]
                 wrong, reason = check_hashes(hashes)
                 if reason:
                     raise Pending(reason)
@@ -231,7 +243,7 @@ class Checks:
         if not len(book) or not self.stored:
             return
         acknowledged = int((book.outcome == Outcome.OK).sum())
-        with self.play.step(
+        with self._step(
             "ledger", f"every one of {acknowledged} acknowledged writes, with its revision, on every member"
         ) as step:
             surplus = {}
@@ -249,7 +261,7 @@ class Checks:
             self.play.metric("ledger", {"acknowledged": acknowledged, "unknown_found": more})
 
     def _linearizable(self, history: History) -> None:
-        with self.play.step("linearizable", "one order explains every answer and every event") as step:
+        with self._step("linearizable", "one order explains every answer and every event") as step:
             watch = self.session.directory / "watch.jsonl"
             events = load_watch(watch) if watch.exists() else []
             report = check(history, events, seconds=CHECK_SECONDS)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from chaos.workload.outcome import READS, classify
+from chaos.workload.outcome import READS, REFUSED, classify
 
 Line = dict[str, Any]
 
@@ -45,8 +45,8 @@ class Log:
             line["return_ns"] = None
             line["gave_up_ns"] = answer["return_ns"]
         self._write(line)
-        if line["outcome"] == "unknown" or code == "UNAVAILABLE":
-            # also with a new connection: a member that began anew may show its client less than it had before
+        if code != "OK" and code not in REFUSED:
+            # also where the connection may be another one: a member that began anew may show less than it had before
             self._process += STRIDE
         return line
 

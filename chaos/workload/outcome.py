@@ -12,7 +12,7 @@ Outcome = Literal["ok", "fail", "unknown"]
 READS = frozenset({"get", "range"})
 """Operations that change nothing: one without an answer counts as not done (jepsen.etcd, client.clj)."""
 
-_REFUSED = frozenset(
+REFUSED = frozenset(
     {
         "INVALID_ARGUMENT",
         "NOT_FOUND",
@@ -52,7 +52,7 @@ def classify(code: str, details: str, *, read: bool = False) -> Outcome:
     text = details.lower()
     if code == "OK":
         return "ok"
-    if code in _REFUSED or read:
+    if code in REFUSED or read:
         return "fail"
     if code == "UNAVAILABLE" and any(sign in text for sign in (*_NEVER_SENT, *_NOT_PROPOSED)):
         return "fail"
