@@ -63,8 +63,7 @@ def needs_replacing(lab: Lab) -> list[str]:
     """Nodes whose member has to be replaced for the cluster to be whole, in the manifest's order.
 
     Those that a record or a note beside their data says are damaged, that the member list lacks or has as learners
-    only, and those whose etcd does not run and says that its data is the reason. Without a quorum only records, notes and
-    logs speak.
+    only, and those whose etcd does not run and says that its data is the reason. Without a quorum the list is left out.
     """
     found = {name for record in records.load_all(lab.paths)[0] if record.name in DAMAGING
              for group in record.groups for name in group}  # fmt: skip
