@@ -56,8 +56,12 @@ class Rollback(Damage):
                 volume.KILL_ETCD,
                 "set -e",
                 f"mkdir -p {volume.DAMAGE}",
-                f"before=$(cat {volume.DATA_DIR}/member/wal/*.wal | sha256sum)",
-                f"after=$(cat {volume.SAVE}/wal/*.wal | sha256sum)",
+                f"old=$(ls {volume.DATA_DIR}/member/wal/*.wal | tail -n 1)",
+                f"new=$(ls {volume.SAVE}/wal/*.wal | tail -n 1)",
+                # up to where they part, and a block more: a digest of 64 MB takes a minute under emulation
+                "parts=$(LC_ALL=C cmp $old $new | sed 's/.* byte \\([0-9]*\\),.*/\\1/')",
+                f"before=$(head -c $((parts + {volume.BLOCK})) $old | sha256sum)",
+                f"after=$(head -c $((parts + {volume.BLOCK})) $new | sha256sum)",
                 f"rm -rf {volume.DATA_DIR}/member",
                 f"mv {volume.SAVE} {volume.DATA_DIR}/member; sync -f {volume.DATA_DIR}",
                 f"echo before=$before >{self.facts}.new; echo after=$after >>{self.facts}.new",
@@ -74,7 +78,7 @@ class Rollback(Damage):
         began = noted.get("began", "")
         return [
             Proof(
-                f"SHA-256 of the WAL of {node}",
+                f"SHA-256 of the newest WAL segment of {node}, to where the two part",
                 node,
                 "that of the save, another than before",
                 f"{before[:16] or 'unknown'} before, {after[:16] or 'unknown'} after",
