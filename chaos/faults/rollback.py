@@ -59,7 +59,7 @@ class Rollback(Damage):
                 f"old=$(ls {volume.DATA_DIR}/member/wal/*.wal | tail -n 1)",
                 f"new=$(ls {volume.SAVE}/wal/*.wal | tail -n 1)",
                 # up to where they part, and a block more: a digest of 64 MB takes a minute under emulation
-                "parts=$(LC_ALL=C cmp $old $new | sed 's/.* byte \\([0-9]*\\),.*/\\1/')",
+                "parts=$(LC_ALL=C cmp $old $new | sed 's/.*: [a-z]* \\([0-9]*\\),.*/\\1/')",
                 f"before=$(head -c $((parts + {volume.BLOCK})) $old | sha256sum)",
                 f"after=$(head -c $((parts + {volume.BLOCK})) $new | sha256sum)",
                 f"rm -rf {volume.DATA_DIR}/member",

@@ -141,3 +141,15 @@ def test_how_etcd_ended_is_told_in_its_own_words() -> None:
     assert etcd_unit.read(text) == etcd_unit.EtcdUnit("activating", 3, "discovery failed: walpb: crc mismatch")
     assert etcd_unit.read("ActiveState=active\nNRestarts=0\n") == etcd_unit.EtcdUnit("active", 0, "")
     assert etcd_unit.words("panic: tocommit(20) is out of range [lastIndex(17)]").startswith("panic: tocommit")
+
+
+def test_a_rolled_back_log_is_compared_to_where_it_parts(tmp_path: Path) -> None:
+    lines = Rollback(GROUPS)._put_back(3, 40).splitlines()
+    compare = "\n".join(line for line in lines if line.startswith(("parts=", "before=", "after=")))
+    (tmp_path / "old").write_bytes(USED + b"more" + ZEROS)
+    (tmp_path / "new").write_bytes(USED + ZEROS)
+    for new, same in (("new", False), ("old", True)):
+        script = f"set -e; old={tmp_path}/old; new={tmp_path}/{new}\n{compare}\necho before=$before; echo after=$after"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=10).stdout
+        noted = read_note(said)
+        assert (noted["before"] == noted["after"]) == same
