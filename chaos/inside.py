@@ -232,21 +232,24 @@ class Inside:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], Session] = {}
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
 
     def session(self, shell: Shell, use: str = "probe") -> Session:
         """The open shell in a guest for one `use`; raises LabError when it cannot be opened."""
         key = (shell.name, use)
         with self._lock:
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:
             known = self._sessions.get(key)
-        if known is not None and known.alive:
-            return known
-        if known is not None:
-            known.close()
-        opened = Session(shell.exec_argv(["env", "LC_ALL=C", "bash", "-c", SCRIPT], tty=False), shell.name)
-        with self._lock:
-            self._sessions[key] = opened
-        return opened
+            if known is not None and known.alive:
+                return known
+            if known is not None:
+                known.close()
+            opened = Session(shell.exec_argv(["env", "LC_ALL=C", "bash", "-c", SCRIPT], tty=False), shell.name)
+            with self._lock:
+                self._sessions[key] = opened
+            return opened
 
     def run(self, shell: Shell, script: str, seconds: float, *, check: bool = True) -> Completed:
         """Run a script that may be repeated in a guest, as Shell.run does, without the cost of a session of its own.

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
 from chaos.faults.flows import Flow, stopped
+from chaos.faults.guestcuts import share
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.targets import Groups
 from chaos.lab import Lab
@@ -111,3 +113,26 @@ def test_isolated_nodes_reach_nobody_and_the_rest_reach_each_other(named: set[st
     for source in "abcde":
         for target in set("abcde") - {source}:
             assert (Flow(source, target) in flows) == bool({source, target} & named)
+
+
+def test_a_rule_that_is_gone_or_drops_nothing_that_was_sent_is_no_proof() -> None:
+    cut = made(Partition, ("a",))
+    flow, nodes = Flow("a", "b"), {"a", "b", "c"}
+    states = {
+        "gone": None,
+        "run out": CutState(frozenset(), {flow: 5}),
+        "idle": CutState(frozenset({flow.pair}), {flow: 0}),
+        "dropping": CutState(frozenset({flow.pair}), {flow: 5}),
+    }
+    held = {name: cut._rule(flow, state, "guest", nodes).holds for name, state in states.items()}
+    assert held == {"gone": False, "run out": False, "idle": False, "dropping": True}
+    # a source without power sends nothing: there the rule alone is shown
+    assert cut._rule(flow, states["idle"], "guest", {"b", "c"}).holds
+
+
+def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:
+    flows = [*made(Partition, ("a",)).flows, Flow("b", "host", to_port=53)]
+    found = share(flows)
+    assert set(found["a"]) == {Flow("b", "a"), Flow("c", "a")}
+    assert set(found["b"]) == {Flow("a", "b"), Flow("b", "host", to_port=53)}
+    assert set(found["c"]) == {Flow("a", "c")}
