@@ -152,6 +152,11 @@ def _scenario(dice: random.Random, name: str, lab: Manifest, operations: int, ve
         metrics={
             "time_to_new_leader_seconds": patience if cut_leader else 0.0,
             "terms_grown": int(cut_leader),
+            "finding": "Terms grow by one when the leader is cut off." if cut_leader else "",
+            "judgements": [
+                {"rule": "election", "observed": patience, "allowed_low": 2.7, "allowed_high": 6.3}
+                | {"verdict": "inside", "why": f"{patience} s, allowed 2.70 to 6.30 s by [T - H, 2T + H]"}
+            ],
             "write_availability": {"puts": operations, "longest_gap_seconds": patience},
         },
         steps=_steps(course, verdict),

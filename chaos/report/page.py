@@ -33,6 +33,9 @@ POINTS: Final = 120_000
 BUCKETS: Final = 1200
 """Buckets of a lane at most: more than a wide screen has columns, so that zooming in shows more."""
 
+SHOWN_STEPS: Final = 4
+"""Steps of each scenario in the table of all."""
+
 SYMBOLS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?", "skipped": "–"}
 
 Json = dict[str, Any]
@@ -72,6 +75,7 @@ def render(run: Run) -> str:
         symbols=SYMBOLS,
         scenarios=scenarios,
         unclear=[one for one in scenarios if one["verdict"] in {"fail", "inconclusive"}],
+        findings=[one for one in scenarios if one["finding"]],
         calibration=words.displayed(report.calibration) if report.calibration else {},
         workload=words.displayed(report.workload) if report.workload else {},
         files=_links(run.dir, [run.dir / name for name in ("report.json", "junit.xml")]),
@@ -93,7 +97,7 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
     evidence = read(run.dir / "scenarios" / scenario.id) if _plain(scenario.id) else Evidence(lacking=("unusual id",))
     nodes = run.report.lab.node_names if run.report.lab else ()
     timeline = build(scenario, evidence, nodes, buckets)
-    own = words.own_steps(scenario)
+    own = words.telling(scenario, SHOWN_STEPS)
     return {
         "id": scenario.id,
         "anchor": "scenario-" + quote(scenario.id, safe=""),
@@ -102,9 +106,14 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
         "seconds": scenario.seconds,
         "reasons": words.reasons(scenario) if scenario.verdict in {"fail", "inconclusive"} else [],
         "own": own,
+        "further": len(words.own_steps(scenario)) - len(own),
         "steps": scenario.steps,
         "faults": scenario.faults,
-        "figures": words.displayed(scenario.metrics, scenario.started_ns),
+        "finding": words.finding(scenario),
+        "judgements": words.judgements(scenario),
+        "figures": words.displayed(
+            {name: value for name, value in scenario.metrics.items() if name not in words.APART}, scenario.started_ns
+        ),
         "lacking": evidence.lacking,
         "timeline": timeline,
         "happened": _happened(timeline),

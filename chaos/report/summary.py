@@ -54,7 +54,7 @@ def _grouped(scenarios: Sequence[Scenario]) -> list[str]:
 
 
 def _reasons(scenarios: Sequence[Scenario], room: int) -> list[str]:
-    """The reasons of what did not pass, failures first; the last line says what had no room."""
+    """The reasons of what did not pass, failures first, and findings; the last line says what had no room."""
     found = [
         f"{one.id} {one.verdict}: {_short(' '.join(reason.split()))}"
         for verdict in ("fail", "inconclusive")
@@ -62,9 +62,10 @@ def _reasons(scenarios: Sequence[Scenario], room: int) -> list[str]:
         if one.verdict == verdict
         for reason in words.reasons(one)
     ]
+    found += [f"{one.id} found: {_short(words.finding(one))}" for one in scenarios if words.finding(one)]
     if len(found) <= room:
         return found
-    return [*found[: room - 1], f"… {len(found) - room + 1} further reasons stand in the page"]
+    return [*found[: room - 1], f"… {len(found) - room + 1} further reasons and findings stand in the page"]
 
 
 def _short(text: str) -> str:

@@ -14,6 +14,9 @@ ENDED: Final = "The run was ended before its end"
 ROUTINE: Final = frozenset({"steady state before", "workload", "healed and healthy after"})
 """Steps that every scenario has, and that say nothing of its own."""
 
+APART: Final = frozenset({"finding", "judgements"})
+"""Metrics that are shown in a place of their own."""
+
 SHOWN_VALUES: Final = 6
 """Of a list of figures, how many are written out."""
 
@@ -98,6 +101,13 @@ def own_steps(scenario: Scenario) -> list[Step]:
     return own or scenario.steps
 
 
+def telling(scenario: Scenario, count: int) -> list[Step]:
+    """Those of the own steps that tell most, in their order: what did not pass before what did."""
+    own = own_steps(scenario)
+    chosen = sorted(range(len(own)), key=lambda index: own[index].verdict == "pass")[:count]
+    return [own[index] for index in sorted(chosen)]
+
+
 def reasons(scenario: Scenario) -> list[str]:
     """Why a scenario did not pass, one sentence each."""
     found = [
@@ -117,6 +127,33 @@ def reasons(scenario: Scenario) -> list[str]:
     if not found and scenario.verdict in {"fail", "inconclusive"}:
         found.append("its test ended with an error outside the steps (see junit.xml)")
     return found
+
+
+def finding(scenario: Scenario) -> str:
+    """What a scenario found out, in its own words; "" for one that only checks."""
+    return str(scenario.metrics.get("finding") or "")
+
+
+def judgements(scenario: Scenario) -> list[dict[str, str]]:
+    """Each figure that was held against a rule: rule, observed, allowed, verdict and why."""
+    found = scenario.metrics.get("judgements")
+    if not isinstance(found, list | tuple):
+        return []
+    return [
+        {
+            "rule": str(one.get("rule", "")),
+            "observed": tell(one.get("observed")),
+            "allowed": f"{tell(one.get('allowed_low'))} to {_end(one.get('allowed_high'))}",
+            "verdict": str(one.get("verdict", "")),
+            "why": str(one.get("why", "")),
+        }
+        for one in found
+        if isinstance(one, Mapping)
+    ]
+
+
+def _end(value: object) -> str:
+    return "any" if value is None else tell(value)
 
 
 def figures(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:

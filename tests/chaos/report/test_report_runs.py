@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench.runs import make
-from chaos.report import Recorder, Report, Scenario, Verdict
+from chaos.report import Recorder, Report, Scenario, Step, Verdict
 from chaos.report.page import embed, render, write_page
 from chaos.report.runs import Run, every, find, names, open_run
 from chaos.report.summary import lines
-from chaos.report.words import ENDED, headline, id_ranges, verdict_of
+from chaos.report.words import ENDED, headline, id_ranges, telling, verdict_of
 from machine.errors import NotBuiltError
 from machine.paths import reports_dir
 
@@ -142,6 +142,22 @@ def test_what_is_missing_or_torn_is_said(tmp_path: Path) -> None:
     text = write_page(open_run(tmp_path)).read_text()
     assert "no samples of each member" in text
     assert "1 of 31 lines of history.jsonl cannot be read" in text
+
+
+def test_the_table_shows_what_did_not_pass_however_late_it_came() -> None:
+    steps = [Step(title=f"look {number}", expected="e", observed="o", verdict="pass") for number in range(9)]
+    steps[7].verdict = "fail"
+    scenario = Scenario(id="S1", title="t", steps=[Step(title="steady state before", expected="e"), *steps])
+    assert [step.title for step in telling(scenario, 4)] == ["look 0", "look 1", "look 2", "look 7"]
+
+
+def test_findings_and_judgements_have_a_place_of_their_own(tmp_path: Path) -> None:
+    make(tmp_path, scenarios=2, operations=20)
+    run = open_run(tmp_path)
+    text = render(run)
+    assert text.count("Terms grow by one when the leader is cut off.") == 2, "among the findings and at its scenario"
+    assert text.count("<b>inside</b>") == 2
+    assert "N2 found: Terms grow by one when the leader is cut off." in lines(run)
 
 
 def test_links_lead_to_files_that_are_there(tmp_path: Path) -> None:
