@@ -26,8 +26,8 @@ STACK = "variant"
 SUBNET = "192.168.94.0/24"
 TERMS = "O3 or O4"
 NAMES = "O5 or O6 or O7"
-OLD = "3.4.45"
-"""The newest release of 3.4 (references: etcd tags)."""
+OLD = "3.4.23"
+"""A release of 3.4, where pre-vote is off by default."""
 
 
 @dataclass(frozen=True, slots=True)

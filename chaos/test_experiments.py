@@ -1,5 +1,7 @@
 """Two experiments with a written finding: terms through a partition (O3, O4), restarts by how peers are named (O5-O7).
 
+And what the rules say of a leader cut off and of a write without quorum (O4, O8).
+
 They adapt to the lab: its version, its pre-vote setting, its `peers`. bench/variants.py plays them on labs of several
 kinds, one after the other.
 """
@@ -10,6 +12,7 @@ import time
 
 import pytest
 
+from chaos.measure.expect import first_event
 from chaos.measure.figures import leader_change
 from chaos.oracle.timing import Timing
 from chaos.play import Play, scenario, since
@@ -22,6 +25,9 @@ ALONE = 6
 SLOW_MACHINE = 10.0
 
 BACK_SECONDS = 180.0
+
+CLOCK = 0.05
+"""Seconds by which a guest's clock may be placed wrongly on ours (chaos.measure.clocks, Reading.within)."""
 
 pytestmark = pytest.mark.oracle
 
@@ -83,8 +89,36 @@ def grow(play: Play, member: str, *, led: bool) -> None:
     alone_rule = "term-alone" if timing.pre_vote else "term-alone-without-pre-vote"
     play.compare(alone_rule, own, window=window, alone=spent, led=led)
     play.compare("term-cluster", cluster, window=window, led=led)
-    if not led:
+    if led:
+        succession(play, member, window)
+    else:
         play.compare("term-after-heal", back, window=(cut_ns, time.monotonic_ns()))
+
+
+def succession(play: Play, leader: str, window: tuple[int, int]) -> None:
+    """When the cut-off leader stepped down, and when the majority had another, by their logs."""
+    cut_ns, unsure = play.taken_hold()
+    down = first_event(play, "leader-lost", cut_ns, node=leader)
+    won = first_event(play, "leader-elected", cut_ns, text="became leader")
+    exact = unsure + CLOCK
+    play.compare("step-down", (down.at_ns - cut_ns) / 1e9, window=window, resolution=exact)
+    play.compare("election", (won.at_ns - cut_ns) / 1e9, window=window, resolution=exact)
+
+
+@scenario("O8", "a write without quorum: the server's own request limit", "slow")
+def test_server_gives_a_write_up_at_its_own_limit(scenario: Play) -> None:
+    """A put on a cut-off follower, from a client more patient than the server: 5 s + 2T, outcome unknown."""
+    first, second, *_ = scenario.need_nodes(3)
+    scenario.lead_from(first)
+    limit = Timing.of(scenario.lab.manifest).request_limit
+    scenario.inject("partition", second)
+    begun_ns = time.monotonic_ns()
+    with scenario.step(f"put on {second}", f"given up by the server after 5 s + 2T = {limit:g} s") as step:
+        put = scenario.lab.client(second).put("o8", "1", deadline=limit + SLOW_MACHINE)
+        step.observed(put)
+        assert put.outcome == "unknown"
+        assert "timed out" in put.error or "leader" in put.error, put.error
+    scenario.compare("request-limit", put.seconds, window=(begun_ns, time.monotonic_ns()), resolution=0.1)
 
 
 @scenario("O5", "restart of one member and of all, names as they should be", "slow")
