@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from chaos.measure.expect import first_event
 from chaos.oracle import election_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
 from chaos.workload.session import Line, WorkloadSession
@@ -23,6 +24,9 @@ DEADLINE = 5.0
 
 SLOW = 15.0
 """Seconds added to etcd's own bounds before a scenario gives up: revoking is an entry, written like any other."""
+
+LOOK = 1.0
+"""Seconds by which an expiry may be seen late: the pause between two looks, and a read."""
 
 LOCK_ROUNDS = 6
 """Increments under the lock before it is looked at."""
@@ -52,6 +56,7 @@ def leased(play: Play, session: WorkloadSession, node: str) -> tuple[str, int, i
         granted = do(session, node, op="lease_grant", lease=name, ttl=TTL)
         do(session, node, op="put", key=key, value="kept", lease=name)
         step.observed(f"granted for {granted['ttl']} s")
+    play.compare("lease-granted", int(granted["ttl"]), ttl=TTL)
     return key, int(granted["ttl"]), int(granted["invoke_ns"])
 
 
@@ -100,6 +105,8 @@ def test_a_new_leader_starts_every_lease_anew(scenario: Play) -> None:
             f"gone {lived:.1f} s after it was granted, {(gone_ns - elected_ns) / 1e9:.1f} s after the election"
         )
         assert anew >= ttl * 0.99, "the new leader did not start the lease anew"
+    won = first_event(scenario, "leader-elected", cut_ns, text="became leader")
+    scenario.compare("lease-life-new-leader", (gone_ns - won.at_ns) / 1e9, ttl=TTL, resolution=LOOK)
 
 
 @scenario("W2", "no lease ends while nobody leads")
@@ -116,7 +123,7 @@ def test_a_lease_does_not_expire_without_a_quorum(scenario: Play) -> None:
         wait_until(lambda: passed(asked_ns, ttl + 4), "the lease's own time and more", seconds=ttl + 30)
         alone = do(session, third, op="get", key=key, serializable=True)
         step.observed(f"{alone['value']!r} {since(asked_ns):.1f} s after the lease of {ttl} s was granted")
-        assert alone["value"] == "kept"
+    scenario.compare("lease-no-quorum", int(alone["value"] != "kept"))
     healed_ns = time.monotonic_ns()
     scenario.heal(fault)
     with scenario.step("a quorum again", f"the lease starts anew: {ttl} s from the healing at least") as step:
