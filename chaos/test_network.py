@@ -29,6 +29,7 @@ pytestmark = pytest.mark.network
 
 def cut_off(play: Play, leader: str, member: str) -> Fault:
     """With the leader on `leader`, cut `member` off and wait until it knows no leader any more."""
+    play.require_ops(during=5, side=[name for name in play.lab.manifest.node_names if name != member])
     play.lead_from(leader)
     fault = play.inject("partition", member)
     bound = step_down_bound(play.lab.manifest)

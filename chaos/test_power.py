@@ -72,6 +72,7 @@ def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
     """With the leader on etcd1, etcd3 off: put on etcd1, get on etcd2; availability of writes all the while."""
     first, second, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
+    scenario.require_ops(during=CALM_PUTS, side=[first, second])
     scenario.lead_from(first)
     leader, term = leader_and_term(scenario)
     with lab.writer(first) as writer:
@@ -104,8 +105,9 @@ def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
 @scenario("S5", "power on again: back as a healthy follower", "seed")
 def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
     """The article's cluster fell apart for two minutes here; measured is how long writes really stop, and why."""
-    first, _, third, *_ = scenario.need_nodes(3)
+    first, second, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
+    scenario.require_ops(during=CALM_PUTS, side=[first, second])
     scenario.lead_from(first)
     off = scenario.inject("power-off", third)
     value = f"while-away-{time.monotonic_ns()}"
