@@ -1,0 +1,112 @@
+"""A scenario's figure held against its rule: what the step says, and what is looked at again on a miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from chaos.measure import expect as module
+from chaos.measure.events import Event
+from chaos.measure.expect import expect, first_event
+from chaos.oracle.machine import Machine
+from chaos.play import Play
+from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
+from infra.manifest import Manifest
+from machine.errors import InconclusiveError
+
+SECOND = 10**9
+
+MANIFEST = Manifest.model_validate(
+    {
+        "lab_id": "01234567",
+        "stack": "lab",
+        "nodes": [{"name": "a", "address": "10.0.0.1", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1}],
+        "subnet": "10.0.0.0/24",
+        "gateway": "10.0.0.254",
+        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
+        "etcd_version": "3.6.16",
+        "timeouts": {"heartbeat_ms": 100, "election_ms": 1000},
+        "peers": "address",
+    }
+)
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    """A scenario whose lab is a manifest, whose log is empty and whose machine is quick."""
+    monkeypatch.setattr(module, "probe", lambda _: Machine(fsync=0.001))
+    recorder = Recorder(tmp_path, Report(started="now"))
+    scenario = ScenarioRecorder(recorder, Scenario(id="O9", title="t"))
+    lab: Any = SimpleNamespace(manifest=MANIFEST)
+    made = Play(lab, scenario, cast("Any", None))
+    made.measures = cast("Any", SimpleNamespace(collect=list))
+    yield made
+    recorder.close()
+
+
+def log(play: Play, *events: Event) -> None:
+    play.measures = cast("Any", SimpleNamespace(collect=lambda: list(events)))
+
+
+@contextmanager
+def last_step(play: Play, verdict: str) -> Iterator[None]:
+    yield
+    step = play.recorder.scenario.steps[-1]
+    assert step.verdict == verdict
+    assert "0.90 to 2.10 s" in step.expected
+
+
+def test_what_is_inside_passes_and_is_kept(play: Play) -> None:
+    with last_step(play, "pass"):
+        assert expect(play, "election", 1.5, window=None).verdict == "inside"
+    (kept,) = play.recorder.scenario.metrics["judgements"]
+    assert (kept["rule"], kept["verdict"]) == ("election", "inside")
+
+
+def test_what_is_outside_on_a_quick_machine_fails(play: Play) -> None:
+    with last_step(play, "fail"), pytest.raises(AssertionError, match="too much"):
+        expect(play, "election", 5.0, window=None)
+
+
+def test_a_further_round_in_the_log_is_found_on_a_miss(play: Play) -> None:
+    text = "x is starting a new election at term 2"
+    log(play, *(Event(at * SECOND, "a", "election", text) for at in (2, 3)))
+    assert expect(play, "election", 3.5, window=(0, 4 * SECOND)).verdict == "inside"
+    with pytest.raises(AssertionError):
+        expect(play, "election", 3.5, window=(0, 2 * SECOND))
+
+
+def test_a_machine_that_is_slow_only_now_makes_it_inconclusive(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "probe", lambda _: Machine(scheduling=0.4))
+    with (
+        last_step(play, "inconclusive"),
+        pytest.raises(InconclusiveError, match="scheduling delay in the guest of 400 ms"),
+    ):
+        expect(play, "election", 9.0, window=None)
+
+
+def test_a_leader_that_says_it_was_late_makes_it_inconclusive(play: Play) -> None:
+    text = "leader failed to send out heartbeat on time; took too long exceeded-duration=352.5ms"
+    log(play, Event(SECOND, "a", "health", text))
+    with pytest.raises(InconclusiveError, match="352 ms"):
+        expect(play, "election", 5.0, window=(0, 4 * SECOND))
+
+
+def test_a_broken_promise_is_excused_by_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "probe", lambda _: Machine(scheduling=9))
+    with pytest.raises(AssertionError):
+        expect(play, "lease-no-quorum", 1, window=None)
+
+
+def test_a_log_without_the_event_is_inconclusive(play: Play) -> None:
+    log(play, Event(SECOND, "etcd10", "leader-lost", "x"))
+    assert first_event(play, "leader-lost", 0, node="etcd10").at_ns == SECOND
+    with pytest.raises(InconclusiveError):
+        first_event(play, "leader-lost", 0, node="etcd1")
+    with pytest.raises(InconclusiveError):
+        first_event(play, "leader-lost", 2 * SECOND)
