@@ -24,7 +24,7 @@ def lose_leader_to(play: Play, fault: str, *words: str) -> tuple[str, str]:
     first, *rest = play.need_nodes(3)
     play.lead_from(first)
     before = term_of(play, first)
-    play.require_ops(side=rest, during=0)
+    play.require_ops(side=rest)
     begun = time.monotonic_ns()
     play.inject(fault, *words)
     new = successor(play, first, rest, begun)
@@ -84,7 +84,7 @@ def test_a_leader_that_cannot_receive_steps_down(scenario: Play) -> None:
     first, *rest = scenario.need_nodes(3)
     scenario.lead_from(first)
     before = term_of(scenario, first)
-    scenario.require_ops(side=rest, during=0)
+    scenario.require_ops(side=rest)
     scenario.inject("one-way", ",".join(rest), first)
     knows_no_leader(scenario, first)
     with scenario.step("a new leader", f"one of {', '.join(rest)}, in a higher term") as step:

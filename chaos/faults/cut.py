@@ -147,7 +147,8 @@ class Cut(Fault):
         return flow.target != HOST and (flow.source != HOST or self.from_host)
 
     def _skew(self, lab: Lab) -> list[Proof]:
-        skew = Guests(lab, self.id).skew([node for node in share(self.flows) if node in lab.running()])
+        running = lab.running()
+        skew = Guests(lab, self.id).skew([node for node in share(self.flows) if node in running])
         seen = "unknown" if skew is None else f"{skew:.2f} s"
         expected = f"at most {SKEW_SECONDS:g} s"
         return [Proof("first to last guest", "guest", expected, seen, skew is not None and skew <= SKEW_SECONDS)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,15 +83,22 @@ class Guests:
         """Every cut in these guests, by name, taken together; a guest that is not reached has none."""
         listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
         addresses = addresses_of(self.lab.manifest)
-        found: dict[str, CutState] = {}
-        for node in nodes:
+
+        def one(node: str) -> dict[str, CutState]:
             try:
                 said = self.lab.inside.run(self.lab.shell(node), listing, CALL_SECONDS).stdout
             except LabError:
-                continue
-            for name, state in parse_table(json.loads(said), addresses).items():
-                known = found.get(name, CutState(frozenset[Pair](), {}))
-                found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
+                return {}
+            return parse_table(json.loads(said), addresses)
+
+        names = list(nodes)
+        found: dict[str, CutState] = {}
+        if names:
+            with ThreadPoolExecutor(len(names)) as pool:
+                for cuts in pool.map(one, names):
+                    for name, state in cuts.items():
+                        known = found.get(name, CutState(frozenset[Pair](), {}))
+                        found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
         return found
 
     def skew(self, nodes: Iterable[str]) -> float | None:
