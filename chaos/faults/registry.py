@@ -8,9 +8,9 @@ from chaos.faults.data import BitFlip, Truncate
 from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.etcd import Compact, Defragment, MoveLeader
 from chaos.faults.lag import SnapshotLag
+from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.link import LinkDown
 from chaos.faults.names import DnsGone, DnsSlow, DnsWrong
-from chaos.faults.netem import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.power import Pause, PowerOff, Reset
 from chaos.faults.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import clock
+from chaos.faults import timekeeping as clock
 from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
 from chaos.inside import Reading
 from chaos.lab import Lab

@@ -9,19 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.names import read_lookup
-from chaos.faults.netem import (
-    Corrupt,
-    Duplicate,
-    Jitter,
-    Latency,
-    Loss,
-    Netem,
-    Rate,
-    Reorder,
-    make_script,
-    read_netem,
-)
+from chaos.faults.netem import Netem, make_script, read_netem
 from chaos.faults.pings import Pings, read_pings
 from chaos.faults.registry import kind
 from chaos.lab import Lab
