@@ -13,6 +13,9 @@ from machine.waiting import Pending, wait_until
 if TYPE_CHECKING:
     from chaos.lab import Lab
 
+ABREAST = 20
+"""Entries that a member that keeps up may lag behind: clients go on writing between two answers."""
+
 SECONDS = 30.0
 """Limit of one look: systemctl and journalctl under TCG."""
 
@@ -93,7 +96,7 @@ def what_it_does(lab: Lab, node: str, since: str, seconds: float) -> str:
     def seen() -> str:
         status: dict[str, EndpointStatus] = {one.node: one for one in lab.cluster.status()}
         own, leader = status[node], next((one for one in status.values() if one.leader), None)
-        if own.ok and leader is not None and own.raft_applied_index >= leader.raft_applied_index - 2:
+        if own.ok and leader is not None and leader.raft_applied_index - own.raft_applied_index <= ABREAST:
             return f"serves, with entries up to {own.raft_applied_index} applied; {look(lab, node, since)}"
         try:
             unit = look(lab, node, since)
