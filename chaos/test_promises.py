@@ -9,6 +9,7 @@ import pytest
 from chaos.measure.expect import first_event
 from chaos.oracle import election_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
+from chaos.report import Step
 from chaos.workload.session import Line, WorkloadSession
 from machine.errors import InconclusiveError
 from machine.waiting import Pending, wait_until
@@ -37,7 +38,11 @@ pytestmark = pytest.mark.promises
 def workload(play: Play) -> WorkloadSession:
     """The clients at work; without them (`--workload none`) these scenarios have no hands."""
     if play.workload is None:
-        pytest.skip("needs the workload's clients")
+        reason = "needs the workload's clients, and --workload none turned them off"
+        play.recorder.scenario.steps.append(
+            Step(title="clients", expected="at work", observed=reason, verdict="skipped")
+        )
+        pytest.skip(reason)
     return play.workload
 
 
