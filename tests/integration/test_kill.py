@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from machine import engine_state as state
 from machine.libvirt_api import connect
+from machine.paths import CHECKOUT
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Stack
+
+BACKEND = CHECKOUT / ".lab" / "state"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -79,10 +83,12 @@ def test_up_recovers_from_sigkill_at_five_points(one: Stack, tmp_path: Path) -> 
 def test_destroy_recovers_from_sigkill_and_leaves_nothing(one: Stack, tmp_path: Path) -> None:
     """Runs after the one above, or on nothing at all: destroy is the same to both."""
     if total := len(one.deployment().built):
+        one.ok("fault", "inject", "stop-process", "--target", "etcd1")  # its stack has to go first
         kill_when(one, "destroy", lambda stack: len(stack.deployment().built) < total, tmp_path / "destroy.log")
     one.ok("destroy", seconds=300)
     assert one.remains() == []
     assert one.deployment().resources == ()
+    assert state.read(BACKEND, one.name, state.CHAOS_PROJECT) is None
     again = one.ok("destroy")
     assert "nothing to destroy" in again.stderr
 
