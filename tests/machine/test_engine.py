@@ -154,3 +154,49 @@ def test_a_failed_update_is_an_error_with_a_next_step(engine: Engine, monkeypatc
     monkeypatch.setitem(engine._env, "STAND_IN_STATUS", "255")
     with pytest.raises(LabError, match=r"pulumi up .* failed"):
         engine.update("up")
+
+
+FAULT = {"urn": "a::b::c::cut", "type": "pulumi-python:dynamic/chaos:Fault", "id": "cut"}
+STACK = {"urn": "a::b::c::s", "type": "pulumi:pulumi:Stack", "outputs": {"lab": "aa", "faults": ["cut"]}}
+
+
+def test_a_stack_is_emptied_of_resources_and_half_done_operations_and_says_so(engine: Engine) -> None:
+    write(engine, resources=[STACK, FAULT], pending_operations=[{"resource": {**FAULT, "urn": "a::b::c::two"}}])
+    assert engine.empty({"lab": "aa", "faults": "none"}) == ["Fault cut", "Fault two"]
+    deployment = engine.deployment()
+    assert deployment is not None
+    assert (deployment.built, deployment.pending) == ((), ())
+    assert deployment.outputs == {"lab": "aa", "faults": "none"}
+    assert not list((engine.paths.checkout / ".lab").glob("tmp*"))
+
+
+def test_a_stack_with_nothing_in_it_is_let_be(engine: Engine) -> None:
+    assert engine.empty({}) == []
+    write(engine, resources=[STACK])
+    assert engine.empty({}) == []
+    assert asked(engine) == []
+
+
+def test_an_update_without_an_owner_is_killed_and_its_lock_cleared(engine: Engine) -> None:
+    write(engine)
+    assert engine.end_orphans() is False
+    mark = {machine_engine.MARK: engine.paths.hypervisor_id}
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()", "pulumi"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **mark},
+    ) as left:
+        assert left.stdout is not None
+        left.stdout.readline()
+        lock(engine, left.pid)
+        assert engine.end_orphans() is True
+        assert left.wait(timeout=5) == -9
+    assert asked(engine) == ["cancel"]
+
+
+def test_processes_of_the_lab_and_of_its_verification_stack_are_told_apart(engine: Engine) -> None:
+    chaos = Engine(engine.paths, project=state.CHAOS_PROJECT, say=lambda _line: None)
+    marks = {one.environment[machine_engine.MARK] for one in (engine, chaos)}
+    assert len(marks) == 2
+    assert chaos.name == "organization/etcd-lab-chaos/lab"
