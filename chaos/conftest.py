@@ -35,7 +35,21 @@ if TYPE_CHECKING:
 STACK_VARIABLE = "ETCD_LAB_STACK"
 
 SEED_IDS = tuple(f"S{number}" for number in range(3, 12))
-FAMILIES = ("power", "network", "access", "status", "promises", "disk", "data", "oracle", "clock", "names", "random")
+FAMILIES = (
+    "power",
+    "network",
+    "access",
+    "status",
+    "promises",
+    "disk",
+    "data",
+    "oracle",
+    "clock",
+    "names",
+    "random",
+    "process",
+    "etcd",
+)
 
 STEADY_SECONDS = 60.0
 """How long the cluster may take to be healthy before a scenario starts; it was left healthy by the one before."""

@@ -39,8 +39,12 @@ _NOT_PROPOSED = ("etcdserver: unhealthy cluster", "etcdserver: not capable", "et
 """UNAVAILABLE of etcd's own that it gives before it proposes anything (E server/etcdserver/api/v3rpc, server.go); all
 its other ones (leader changed, no leader, request timed out, stopped, …) may come after the proposal."""
 
-_FULL = ("etcdserver: too many requests", "etcdserver: mvcc: database space exceeded")
-"""RESOURCE_EXHAUSTED of etcd's own; gRPC's (an answer too large) says nothing about the operation."""
+_FULL = ("etcdserver: too many requests",)
+"""RESOURCE_EXHAUSTED before anything is proposed. gRPC's own (an answer too large) says nothing about the operation.
+
+"mvcc: database space exceeded" is not for certain: the put that first exceeds the quota is applied, and refused all the
+same (E server/etcdserver/apply/apply.go, quotaApplierV3.Put).
+"""
 
 
 def classify(code: str, details: str, *, read: bool = False) -> Outcome:
