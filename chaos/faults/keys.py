@@ -6,6 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from machine.errors import LabError
+from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -27,6 +28,21 @@ def put(lab: Lab, node: str, key: str, value: str) -> int:
     body = {"key": text64(PREFIX + key), "value": text64(value)}
     header = lab.cluster.call(node, "kv/put", body, CALL_SECONDS).get("header")
     return int(str(header["revision"])) if isinstance(header, dict) else 0
+
+
+def put_until_taken(lab: Lab, node: str, key: str, value: str, seconds: float) -> int:
+    """As `put`, again and again for `seconds`.
+
+    For a member that has only just started: its gateway is told that its own client port refuses for a moment.
+    """
+
+    def taken() -> int:
+        try:
+            return put(lab, node, key, value)
+        except LabError as error:
+            raise Pending(str(error)) from error
+
+    return wait_until(taken, f"a put through {node}", seconds=seconds)
 
 
 def read_at(lab: Lab, node: str, key: str, revision: int) -> str:

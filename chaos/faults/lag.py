@@ -31,6 +31,9 @@ KEEP = 5
 
 CATCH_UP_SECONDS = 120.0
 
+WRITE_SECONDS = 30.0
+"""For one write: an election on the way, on a slow machine."""
+
 _SAVED = re.compile(r'"msg":"saved snapshot(?: to disk)?".*?"snapshot-index":(\d+)')
 _APPLIED = re.compile(r'"msg":"applied snapshot".*?"incoming-leader-snapshot-index":(\d+)')
 _SENT = re.compile(r'"msg":"sent database snapshot".*?"snapshot-index":(\d+)')
@@ -103,7 +106,7 @@ class SnapshotLag(GuestFault):
         remember(lab.paths, self.id, {"index": str(behind), **times})
         self.apply_on(lab, [self.member])
         for number in range(self.value("entries")):
-            keys.put(lab, self.helper, "lag", str(number))
+            keys.put_until_taken(lab, self.helper, "lag", str(number), WRITE_SECONDS)
 
     def lift(self, lab: Lab) -> None:
         """Start it and wait until it has caught up; only then may the leader start anew."""
