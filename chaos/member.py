@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from chaos import joining
 from chaos.faults import records, volume
+from chaos.joining import entry_of
 from infra.cluster import EndpointStatus, Member
-from infra.manifest import Manifest, Node
 from machine.errors import LabError, ToolError, UsageError
 from machine.log import Say
 from machine.waiting import Pending, wait_until
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 DAMAGING = frozenset({"bit-flip", "truncate", "rollback", "lost-writes"})
 """Names of the faults after which a member's data is not to be trusted."""
 
-CONFIG = "/etc/etcd/etcd.yaml"
-JOIN_DIR = "/run/etcd-lab/member"
-JOIN_CONFIG = f"{JOIN_DIR}/etcd.yaml"
-DROP_IN = "/run/systemd/system/etcd.service.d/etcdlab-join.conf"
-"""Where the first start of the new member finds `initial-cluster-state: existing`. All of it is gone with a reboot,
-and may be: etcd reads initial-* only while it has no data (E server/etcdserver/bootstrap.go)."""
-
 CHANGE_SECONDS = 60.0
 """For one change of membership: etcd refuses it until all have been connected for 5 s (E etcdserver/server.go)."""
 CALL_SECONDS = 8.0
@@ -40,7 +33,6 @@ CALL_SECONDS = 8.0
 
 START_SECONDS = 120.0
 CATCH_UP_SECONDS = 180.0
-MEND_SECONDS = 150.0
 
 DAMAGE_SIGNS = re.compile(
     r"crc mismatch|checksum (error|mismatch)|failed to (read|open) WAL|failed to recover v3 backend|"
@@ -96,7 +88,7 @@ def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
             with contextlib.suppress(LabError):
                 lab.cluster.move_leader(next(name for name in lab.manifest.node_names if name != node))
         tell(f"{node}: etcd is stopped, its data wiped")
-        lab.shell(node).run(WIPE, seconds=MEND_SECONDS)
+        lab.shell(node).run(joining.WIPE, seconds=joining.SCRIPT_SECONDS)
         if entry and (entry.name or not entry.learner):
             _remove(lab, node, entry.id)
             tell(f"{node}: member {entry.id:x} removed")
@@ -104,7 +96,7 @@ def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
         tell(f"{node}: learner {entry.id:x} added and started")
     _wait_started(lab, node, entry.id)
     _promote(lab, node, entry.id)
-    lab.shell(node).run(FORGET, seconds=60)
+    lab.shell(node).run(joining.FORGET, seconds=60)
     lab.cluster.wait_healthy(CATCH_UP_SECONDS)
     tell(f"{node}: member {entry.id:x} votes, all are healthy")
     return entry
@@ -123,8 +115,8 @@ def _remove(lab: Lab, node: str, member_id: int) -> None:
 
 def _join(lab: Lab, node: str) -> Member:
     """Add the node as a learner, unless it is one that never started, and start it with no data."""
-    deployed = lab.shell(node).run(f"cat {CONFIG}", seconds=20).stdout
-    url = advertised(deployed)
+    deployed = lab.shell(node).run(f"cat {joining.CONFIG}", seconds=20).stdout
+    url = joining.advertised(deployed)
     _change(
         lab,
         node,
@@ -137,8 +129,8 @@ def _join(lab: Lab, node: str) -> Member:
     entry = entry_of(members, lab.manifest.node(node))
     if entry is None:
         raise LabError(f"{node} was added and is not in the member list", next="./lab heal goes on.")
-    config = joining(deployed, initial_cluster(lab.manifest, members))
-    lab.shell(node).run(JOIN, seconds=MEND_SECONDS, stdin=config)
+    config = joining.configuration(deployed, joining.initial_cluster(lab.manifest, members))
+    lab.shell(node).run(joining.JOIN, seconds=joining.SCRIPT_SECONDS, stdin=config)
     return entry
 
 
@@ -192,17 +184,6 @@ def _status(lab: Lab, node: str) -> EndpointStatus:
     return next(status for status in lab.cluster.status(CALL_SECONDS) if status.node == node)
 
 
-def start_with(lab: Lab, node: str, more: str) -> None:
-    """Start etcd on `node` anew with further lines of configuration, until its next start; returns at once."""
-    deployed = lab.shell(node).run(f"cat {CONFIG}", seconds=20).stdout
-    lab.shell(node).run(JOIN, seconds=MEND_SECONDS, stdin=f"{deployed.rstrip()}\n{more}")
-
-
-def start_as_deployed(lab: Lab, node: str) -> None:
-    """Let the next start of etcd on `node` be by its deployed configuration."""
-    lab.shell(node).run(FORGET, seconds=60)
-
-
 def _change(
     lab: Lab, node: str, what: str, *, done: Callable[[Member | None], bool], ask: Callable[[], object], seconds: float
 ) -> None:
@@ -230,67 +211,3 @@ def _wait_started(lab: Lab, node: str, member_id: int) -> None:
             raise Pending(f"it is still {status.member_id:x}")
 
     wait_until(started, f"The new member on {node}", seconds=START_SECONDS, next=f"See ./lab logs {node}.")
-
-
-def entry_of(members: Sequence[Member], node: Node) -> Member | None:
-    """The entry of a node in the member list: by name, or by its peer URL as long as it has not started."""
-    hosts = {str(node.address), node.name}
-    for member in members:
-        if member.name == node.name or {_host(url) for url in member.peer_urls} & hosts:
-            return member
-    return None
-
-
-def initial_cluster(manifest: Manifest, members: Sequence[Member]) -> str:
-    """etcd's `initial-cluster` of a member list: exactly its entries, those that never started by their node."""
-    known = {entry.id: node.name for node in manifest.nodes if (entry := entry_of(members, node))}
-    return ",".join(f"{member.name or known.get(member.id, f'{member.id:x}')}={url}"
-                    for member in members for url in member.peer_urls)  # fmt: skip
-
-
-def advertised(config: str) -> str:
-    """The peer URL in a deployed configuration; raises LabError when there is none."""
-    found = re.search(r'^initial-advertise-peer-urls: "([^",]+)', config, re.M)
-    if found is None:
-        raise LabError("The node's configuration names no peer URL", where=CONFIG, next="./lab up writes it anew.")
-    return found.group(1)
-
-
-def joining(config: str, cluster: str) -> str:
-    """A deployed configuration for a member that joins `cluster` (as `initial-cluster` has it)."""
-    config = re.sub(r"^initial-cluster: .*$", lambda _: f'initial-cluster: "{cluster}"', config, flags=re.M)
-    return re.sub(r"^initial-cluster-state: .*$", 'initial-cluster-state: "existing"', config, flags=re.M)
-
-
-def _host(url: str) -> str:
-    return url.partition("://")[2].rpartition(":")[0]
-
-
-WIPE = "\n".join(
-    (
-        volume.LINEAR,
-        volume.KILL_ETCD,
-        # a file system that was damaged is mounted anew, a sound one stays
-        f"if ! touch {volume.PROBE} 2>/dev/null; then {volume.UNMOUNT}\nfi",
-        volume.MOUNT,
-        volume.TIDY,
-        f"mountpoint -q {volume.DATA_DIR} || {{ echo no data volume is mounted >&2; exit 1; }}",
-        f"find {volume.DATA_DIR} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
-        f"sync -f {volume.DATA_DIR}",
-    )
-)
-"""Script: a data volume that works, with nothing on it, and etcd stopped."""
-
-_UNIT = f"[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd --config-file={JOIN_CONFIG}\n"
-
-JOIN = f"""set -e
-mkdir -p {JOIN_DIR} {DROP_IN.rpartition("/")[0]}
-cat >{JOIN_CONFIG}
-printf %s {shlex.quote(_UNIT)} >{DROP_IN}
-systemctl daemon-reload
-systemctl reset-failed etcd.service
-systemctl restart --no-block etcd.service"""
-"""Script: start etcd with the configuration that comes by standard input; the deployed one stays as it is."""
-
-FORGET = f"[ ! -e {DROP_IN} ] || {{ rm -rf {DROP_IN} {JOIN_DIR} && systemctl daemon-reload; }}"
-"""Script: the next start is by the deployed configuration again; the process that runs stays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos import etcd_unit, member
+from chaos import etcd_unit, joining, member
 from chaos.faults.data import FILES
 from chaos.faults.parameters import Param
 from chaos.play import Play, scenario
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.data
 def ids(play: Play) -> dict[str, int]:
     """Member id of every node, as the cluster has it."""
     found = play.lab.cluster.members()
-    entries = {node.name: member.entry_of(found, node) for node in play.lab.manifest.nodes}
+    entries = {node.name: joining.entry_of(found, node) for node in play.lab.manifest.nodes}
     return {name: entry.id if entry else 0 for name, entry in entries.items()}
 
 
@@ -99,7 +99,7 @@ def test_a_flipped_bit_in_the_snapshot(scenario: Play) -> None:
     first, _, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
     with scenario.precondition(f"a snapshot on {third}", "a file to damage") as step:
-        member.start_with(lab, third, f"snapshot-count: {SNAPSHOT_COUNT}\n")
+        joining.start_with(lab, third, f"snapshot-count: {SNAPSHOT_COUNT}\n")
         lab.cluster.wait_healthy(CLEAR_SECONDS)
 
         def taken() -> str:
@@ -110,7 +110,7 @@ def test_a_flipped_bit_in_the_snapshot(scenario: Play) -> None:
             return done.stdout.strip()
 
         step.observed(wait_until(taken, f"a snapshot on {third}", seconds=CLEAR_SECONDS))
-        member.start_as_deployed(lab, third)
+        joining.start_as_deployed(lab, third)
     damaged(scenario, "bit-flip", file="snap", seed=1)
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import member
+from chaos import joining, member
 from chaos.faults import records
 from chaos.faults.power import PowerOff
 from chaos.faults.rollback import Rollback
@@ -103,15 +103,15 @@ class Paper:
 
     def shell(self, node: str) -> Any:
         def run(script: str, seconds: float, check: bool = True, stdin: str | None = None) -> Any:
-            if script == member.WIPE:
+            if script == joining.WIPE:
                 self.member_of.pop(node, None)
                 self.log.append("wipe")
-            elif script == member.JOIN:
+            elif script == joining.JOIN:
                 self.joined_with = stdin or ""
                 self.member_of[node] = 777
                 self.entries[777] = replace(self.entries[777], name=node)
                 self.log.append("join")
-            elif script == member.FORGET:
+            elif script == joining.FORGET:
                 self.log.append("forget")
             elif "journalctl" in script:
                 ill = node not in self.member_of
