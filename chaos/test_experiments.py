@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from chaos.measure.expect import first_event
+from chaos.measure.expect import first_event, own_term
 from chaos.measure.figures import leader_change
 from chaos.oracle.timing import Timing
 from chaos.play import Play, scenario, since
@@ -54,7 +54,7 @@ def grow(play: Play, member: str, *, led: bool) -> None:
     before = play.lab.terms()
     others = [name for name in before if name != member]
     fault = play.inject("partition", member)
-    cut_ns, _ = play.taken_hold()
+    cut_ns, unsure = play.taken_hold()
     need = ALONE * timing.election
 
     def alone() -> dict[str, int]:
@@ -68,7 +68,9 @@ def grow(play: Play, member: str, *, led: bool) -> None:
     with play.step(f"{member} alone", f"for {ALONE}T = {need:g} s") as step:
         during = wait_until(alone, f"{member} alone for {need:g} s", seconds=need + SLOW_MACHINE)
         during_ns = time.monotonic_ns()
-        step.observed(f"terms {before} became {during}")
+        told = during[member]
+        during[member] = own_term(play, member, cut_ns - round(unsure * 1e9), during_ns, told)
+        step.observed(f"terms {before} became {during}, by campaigns in its log; its status says {told}")
     healed = play.heal(fault)
     with play.step("together again", "all healthy, in one term") as step:
         play.lab.cluster.wait_healthy(BACK_SECONDS)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chaos.faults.base import Fault
-from chaos.measure.expect import first_event
+from chaos.measure.expect import first_event, own_term
 from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
 from infra.cluster import EndpointStatus
@@ -157,8 +157,9 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
         put = lab.client(first).put("key", value)
         step.observed(put)
         assert put.ok, put
-    during = term_after_campaigns(scenario, second, cut_ns)
+    told = term_after_campaigns(scenario, second, cut_ns)
     healed_ns = time.monotonic_ns()
+    during = own_term(scenario, second, cut_ns, healed_ns, told)
     scenario.heal(fault)
     with scenario.step("all healthy", f"within 5T of healing, {SLOW_MACHINE:g} s more on a slow machine") as step:
         lab.cluster.wait_healthy(step_down_bound(lab.manifest) + election_bound(lab.manifest) + SLOW_MACHINE)
@@ -170,7 +171,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
         after = next(one.raft_term for one in statuses if one.node == second)
         step.observed("; ".join(f"{s.node}: term {s.raft_term}, index {s.raft_applied_index}" for s in statuses))
         assert len({one.raft_term for one in statuses}) == 1
-    scenario.metric("term_of_cut_member", {"before": before, "during": during, "after": after})
+    scenario.metric("term_of_cut_member", {"before": before, "during": during, "after": after, "status": told})
     still = pre_vote(lab.manifest)
     expected = "still, as members pre-vote" if still else "rising, as members do not pre-vote"
     with scenario.step(f"term of {second}", expected) as step:

@@ -53,3 +53,18 @@ def first_event(play: Play, kind: Kind, begin_ns: int, *, node: str = "", text: 
     raise InconclusiveError(
         f"etcd's log does not show {kind} {text}".rstrip(), where=node or "all nodes", next="./lab logs NODE shows it."
     )
+
+
+def own_term(play: Play, node: str, begin_ns: int, end_ns: int, known: int) -> int:
+    """The term that a member had reached between two times: the highest of its campaigns in its own log, else `known`.
+
+    Maintenance.Status does not tell it: its raftTerm is the term of the last entry applied (E etcdserver/server.go,
+    setTerm), which stays still on a member that is alone, with pre-vote or without.
+    """
+    seen = play.measures.collect() if play.measures else []
+    campaigns = (
+        event.term or 0
+        for event in seen
+        if event.node == node and "became candidate" in event.text and begin_ns <= event.at_ns <= end_ns
+    )
+    return max([known, *campaigns])

@@ -12,7 +12,7 @@ import pytest
 
 from chaos.measure import expect as module
 from chaos.measure.events import Event
-from chaos.measure.expect import expect, first_event
+from chaos.measure.expect import expect, first_event, own_term
 from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
@@ -110,3 +110,11 @@ def test_a_log_without_the_event_is_inconclusive(play: Play) -> None:
         first_event(play, "leader-lost", 0, node="etcd1")
     with pytest.raises(InconclusiveError):
         first_event(play, "leader-lost", 2 * SECOND)
+
+
+def test_the_term_of_a_lonely_member_is_read_from_its_campaigns(play: Play) -> None:
+    texts = ("x became pre-candidate at term 2", "x became candidate at term 3", "x became candidate at term 4")
+    log(play, *(Event(at * SECOND, "b", "election", text) for at, text in enumerate(texts, 1)))
+    assert own_term(play, "b", 0, 9 * SECOND, 2) == 4
+    assert own_term(play, "b", 0, 2 * SECOND, 2) == 3
+    assert own_term(play, "a", 0, 9 * SECOND, 2) == 2
