@@ -63,14 +63,6 @@ def load(table: str, module: str) -> str:
     return f"modprobe {module} && {_SECTORS} && {swap}"
 
 
-LINEAR = f"""
-# the plain table again, also on a device that was left suspended
-dmsetup clear {TARGET}
-case "$(dmsetup table {TARGET})" in
-*" linear "*) {_RESUME} ;;
-*) {_SECTORS}; dmsetup load {TARGET} --table "0 $sectors linear {DEVICE} 0" && {_SUSPEND}; {_RESUME} ;;
-esac"""
-
 KILL_ETCD = """
 # not asked to stop but killed: it may wait for the disk; no-block first, so that systemd does not start it again
 systemctl stop --no-block etcd.service
@@ -82,6 +74,17 @@ tries=0
 while mountpoint -q {DATA_DIR} && ! umount {DATA_DIR} && [ $tries -lt {UNMOUNT_TRIES} ]; do
   tries=$((tries + 1)); sleep 0.5
 done"""
+
+LINEAR = f"""
+# the plain table again, also on a device that was left suspended; where writes were dropped, nothing that memory
+# still holds may reach the disk: its file system must be read anew
+dmsetup clear {TARGET}
+{_RESUME}
+case "$(dmsetup table {TARGET})" in *drop_writes*) {KILL_ETCD}{UNMOUNT} ;; esac
+case "$(dmsetup table {TARGET})" in
+*" linear "*) ;;
+*) {_SECTORS}; dmsetup load {TARGET} --table "0 $sectors linear {DEVICE} 0" && {_SUSPEND}; {_RESUME} ;;
+esac"""
 
 MOUNT = f"""
 if ! mountpoint -q {DATA_DIR}; then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -184,3 +185,29 @@ def test_one_disk_takes_one_fault() -> None:
 def test_what_is_not_promised_is_what_healing_replaces() -> None:
     damaging = {name for name, kind in KINDS.items() if kind.family in ("disk", "data") and not kind.promised}
     assert damaging == DAMAGING
+
+
+def test_the_plain_table_comes_back_over_dropped_writes_only_when_nothing_is_mounted(tmp_path: Path) -> None:
+    # a shell with stand-ins for the programs, which write down that they were called
+    def calls(table: str) -> list[str]:
+        stubs = {
+            "dmsetup": f'[ "$1" = table ] && echo "{table}"',
+            "systemctl": ":",
+            "timeout": ":",
+            "mountpoint": "[ ! -e unmounted ]",
+            "umount": "touch unmounted",
+        }
+        (tmp_path / "unmounted").unlink(missing_ok=True)
+        (tmp_path / "log").write_text("")
+        head = "".join(f"{name}() {{ echo {name} $1 >>log; {body}; }}\n" for name, body in stubs.items())
+        script = volume.LINEAR.replace(f"/sys/class/block/{volume.DEVICE[5:]}/size", "size")
+        (tmp_path / "size").write_text("4194304\n")
+        subprocess.run(["sh", "-c", head + script], cwd=tmp_path, timeout=10, check=False)
+        return (tmp_path / "log").read_text().split("\n")
+
+    lying = calls(f"{FLAKEY} drop_writes")
+    assert lying.index(f"umount {volume.DATA_DIR}") < lying.index("dmsetup load")
+    failing = calls(f"{FLAKEY} error_writes")
+    assert "dmsetup load" in failing
+    assert not [one for one in failing if one.startswith("umount")]
+    assert "dmsetup load" not in calls("0 4194304 linear 254:16 0")
