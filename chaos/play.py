@@ -162,8 +162,13 @@ class Play:
         """Inject a fault and require its proof; it is healed at the end at the latest."""
         fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
         with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
-            [result] = self.stack.set([*(other for other, _ in self._in_force), fault])
+            # from the start: a proof may take longer than the lease
             self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
+            try:
+                [result] = self.stack.set([*(other for other, _ in self._in_force), fault])
+            except BaseException:
+                self.lab.keeper.release(fault.id)
+                raise
             self._in_force.append((fault, self.recorder.fault_injected(result)))
             step.observed(self._told(result))
             result.require()
@@ -174,6 +179,7 @@ class Play:
         if self.workload is not None:
             checks.settle(self.workload, checks.windows(self))
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
+            lost = self._lost(fault)
             self.lab.keeper.release(fault.id)
             [result] = self.stack.set([other for other, _ in self._in_force if other != fault])
             for other, entry in self._in_force:
@@ -182,7 +188,15 @@ class Play:
             step.observed(self._told(result))
             result.require()
             self._in_force = [(other, entry) for other, entry in self._in_force if other != fault]
+            if lost:
+                raise InconclusiveError(f"{fault.name} had ended before it was healed: {lost}")
         return result
+
+    def _lost(self, fault: Fault) -> str:
+        """Why a fault holds no more whose lease was not renewed; "" when it was, or when it holds all the same."""
+        problem = self.lab.keeper.problems.get(fault.id)
+        seen = fault.observe(self.lab) if problem else None
+        return f"{problem} {seen.missing}" if seen and not seen.proved else ""
 
     def heal_all(self) -> None:
         """Heal what is still in force, last first; the first error is raised after all were tried."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Keeper:
-    """One thread that calls each held renewal again and again. A renewal that fails is kept for `problems`."""
+    """One thread that calls each held renewal again and again; `problems` says whose last renewal failed, and why."""
 
     def __init__(self, every: float) -> None:
         self._every = every
@@ -43,5 +43,6 @@ class Keeper:
                 for name, renew in self._held.items():
                     try:
                         renew()
+                        self.problems.pop(name, None)
                     except Exception as error:  # noqa: BLE001 - observe() shows what it led to
                         self.problems[name] = str(error)
