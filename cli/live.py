@@ -188,6 +188,15 @@ class Watch:
         self._live.start()
         self._thread.start()
 
+    def expect(self, scenarios: int) -> None:
+        """Say how many scenarios will be played, beside those that the report has already."""
+        from chaos.report import load
+
+        try:
+            self.total = scenarios + len(load(self._dir).scenarios)
+        except LabError:  # no report yet: this run begins it
+            self.total = scenarios
+
     def close(self) -> None:
         """Give the terminal back; calling it again does nothing."""
         if self._closed.is_set() or self._live is None:
@@ -284,7 +293,7 @@ class _Hooks:
         self._watch = watch
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._watch.total = len(session.items)
+        self._watch.expect(len(session.items))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

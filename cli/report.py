@@ -41,11 +41,11 @@ def show(name: str | None) -> int:
     from chaos.report.runs import open_run
     from chaos.report.summary import lines
     from chaos.report.words import verdict_of
-    from cli.terminal import line
+    from cli.terminal import columns, line
 
     run = open_run(find(name))
     page: Path = write_page(run)
-    for text in lines(run):
+    for text in lines(run, columns=columns()):
         line(text)
     line(f"report: {run.dir / 'report.json'}")
     line(f"page: {page}")

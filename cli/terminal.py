@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,11 @@ def is_interactive() -> bool:
 def line(text: str = "") -> None:
     """Print one line of a command's answer on standard output."""
     print(text, flush=True)  # noqa: T201 - this is the place that prints
+
+
+def columns() -> int | None:
+    """Width of the terminal; None where a program reads."""
+    return shutil.get_terminal_size().columns if is_terminal() else None
 
 
 def show_cursor() -> None:

@@ -227,10 +227,10 @@ def summary(recorder: Recorder, seconds: float) -> None:
     """Print the verdict and its reasons in under 40 lines, and where the report is."""
     from chaos.report.runs import open_run
     from chaos.report.summary import lines
-    from cli.terminal import line
+    from cli.terminal import columns, line
 
     page = recorder.finish()
-    for text in lines(open_run(recorder.dir), seconds):
+    for text in lines(open_run(recorder.dir), seconds, columns()):
         line(text)
     line(f"report: {recorder.dir / 'report.json'}")
     if page is not None:

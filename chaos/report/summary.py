@@ -18,24 +18,28 @@ TABLE_ROWS: Final = 14
 REASON_CHARACTERS: Final = 300
 
 
-def lines(run: Run, seconds: float | None = None) -> list[str]:
-    """The summary; `seconds`: how long the run took."""
+def lines(run: Run, seconds: float | None = None, columns: int | None = None) -> list[str]:
+    """The summary; `seconds`: how long the run took; `columns`: titles are cut so that the table has no more."""
     scenarios = words.ordered(run.report.scenarios)
     spent = f" after {seconds:.0f} s" if seconds is not None else ""
     tail = [words.headline(run), f"verdict: {words.verdict_of(run)}{spent}"]
-    body = _table(scenarios) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios)
+    body = _table(scenarios, columns) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios)
     room = LINES - len(body) - len(tail)
     return [*body, *_reasons(scenarios, max(room, 1)), *tail]
 
 
-def _table(scenarios: Sequence[Scenario]) -> list[str]:
+def _table(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
     if not scenarios:
         return []
-    wide = max(len("SCENARIO"), *(len(one.title) for one in scenarios))
     tag = max(2, *(len(one.id) for one in scenarios))
     word = max(len("VERDICT"), *(len(one.verdict) for one in scenarios))
+    wide = max(len("SCENARIO"), *(len(one.title) for one in scenarios))
+    if columns is not None:
+        wide = max(len("SCENARIO"), min(wide, columns - tag - word - len("SECONDS") - 3 * 2))
     head = f"{'ID':{tag}}  {'SCENARIO':{wide}}  {'VERDICT':{word}}  SECONDS"
-    rows = (f"{one.id:{tag}}  {one.title:{wide}}  {one.verdict:{word}}  {one.seconds:.1f}" for one in scenarios)
+    rows = (
+        f"{one.id:{tag}}  {_cut(one.title, wide):{wide}}  {one.verdict:{word}}  {one.seconds:.1f}" for one in scenarios
+    )
     return [head, *rows]
 
 
@@ -69,4 +73,8 @@ def _reasons(scenarios: Sequence[Scenario], room: int) -> list[str]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= REASON_CHARACTERS else text[: REASON_CHARACTERS - 1] + "…"
+    return _cut(text, REASON_CHARACTERS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chaos.report import Report, Scenario, Step
-from cli.live import FRESH_NS, Seen, drawn, from_samples, step_line
+from cli.live import FRESH_NS, Seen, Watch, drawn, from_samples, step_line
 from machine.paths import CHECKOUT
 
 NODES = ("etcd1", "etcd2", "etcd3")
@@ -65,6 +65,16 @@ def test_the_step_line_counts_and_names_the_step_under_way() -> None:
 def test_every_line_says_role_term_and_health_in_words() -> None:
     lines = [line.plain for line in drawn([Seen("etcd1", "leader", 3, ""), Seen("etcd2", "silent", 0, "gone")], "step")]
     assert lines == ["etcd1  leader     term 3    healthy", "etcd2  silent     gone", "step"]
+
+
+def test_scenarios_that_were_there_before_count_among_all(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, "lab")
+    watch.expect(3)
+    assert watch.total == 3
+    before = Report(started="", scenarios=[Scenario(id="S1", title="t"), Scenario(id="S2", title="t")])
+    (tmp_path / "report.json").write_text(before.model_dump_json(by_alias=True))
+    watch.expect(3)
+    assert watch.total == 5
 
 
 SCENARIO = """

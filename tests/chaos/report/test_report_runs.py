@@ -117,6 +117,14 @@ def test_the_summary_has_under_40_lines_and_the_pages_words(verdicts: tuple[Verd
     assert re.sub(r"[^\w ]", "", headline(run)) in re.sub(r"[^\w ]", "", render(run))
 
 
+def test_the_table_fits_a_narrow_terminal_and_loses_no_verdict() -> None:
+    found = lines(report("pass", "inconclusive", "fail"), columns=50)
+    rows = found[:4]
+    assert max(len(line) for line in rows) <= 50
+    assert [row.split()[-2] for row in rows[1:]] == ["pass", "inconclusive", "fail"]
+    assert "…" in rows[1]
+
+
 def test_the_summary_names_every_failure_as_long_as_there_is_room() -> None:
     run = report(*("pass",) * 30, *("fail",) * 10)
     told = "\n".join(lines(run))
