@@ -100,6 +100,8 @@ class GuestFault(Fault):
     """Whether what it makes is still there after the node's power was cut; then only a running node can be healed."""
     call_seconds: ClassVar[float] = CALL_SECONDS
     """Limit of one call that makes or undoes it; more where the script waits for etcd."""
+    least_lease: ClassVar[int] = 0
+    """Seconds that its timer runs at least: what making it takes, since nobody renews before it is made."""
 
     @abstractmethod
     def make(self, lab: Lab, node: str) -> str:
@@ -132,7 +134,8 @@ class GuestFault(Fault):
         """Arm the timers and make it, on some of the nodes."""
 
         def script(node: str) -> str:
-            return armed(self.id, self.make(lab, node), self.undo(lab, node), self.lease)
+            lease = max(self.lease, self.least_lease)
+            return armed(self.id, self.make(lab, node), self.undo(lab, node), lease)
 
         each(lab, nodes, script, seconds=self.call_seconds)
 

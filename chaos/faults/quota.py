@@ -39,6 +39,7 @@ class NoSpace(GuestFault):
     summary: ClassVar[str] = "fill one member's quota until NOSPACE: the cluster refuses every put"
     occupies: ClassVar[str] = "process"
     call_seconds: ClassVar[float] = START_SECONDS + 90.0
+    least_lease: ClassVar[int] = 300
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("room", "whole", 128, "what the quota leaves above the database's size, KiB", low=16, high=65536),
     )
