@@ -137,7 +137,7 @@ def lag(entry: dict[str, Any], wrote: float | None) -> float:
 
 def fetch(shell: Shell, since: float, seconds: float = 40.0) -> str:
     """Journal lines of etcd on a node since a second of the guest's wall clock. Raises LabError."""
-    return shell.run(_COMMAND.format(since=round(since), lines=_LINES), seconds=seconds, check=False).stdout
+    return shell.run(_COMMAND.format(since=max(1, round(since)), lines=_LINES), seconds=seconds, check=False).stdout
 
 
 def guest_now(shell: Shell, seconds: float = 10.0) -> float:
