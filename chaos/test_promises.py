@@ -187,7 +187,8 @@ def test_only_a_fenced_lock_keeps_every_update(scenario: Play) -> None:
                 raise Pending(f"{plain} plain, {fenced} fenced")
             return plain, fenced
 
-        step.observed(wait_until(enough, "increments under the lock", seconds=150, every=0.5))
+        done = wait_until(enough, "increments under the lock", seconds=150, every=0.5)
+        step.observed(f"{done[0]} of the plain counter, {done[1]} of the fenced one")
     scenario.quiesce()
     plain, fenced = increments(session, "ok")
     unknown = increments(session, "unknown")
