@@ -101,6 +101,7 @@ def _offers(
     """Each kind once, in random order, on random nodes."""
     for name in chance.sample(names, len(names)):
         count = WORDS.get(name, 1)
-        cut = kinds[name].family == "network" and not kinds[name].occupies
-        if count <= len(nodes) - cut:
+        between = kinds[name].family == "network" and kinds[name].occupies != "link"
+        cut = between and not kinds[name].occupies
+        if count <= len(nodes) - between:  # what is between nodes needs one on the other side
             yield Planned(name, tuple(chance.sample(list(nodes), count)), cut)

@@ -70,7 +70,9 @@ def test_seeds_differ_and_faults_overlap() -> None:
     assert {"partition", "power-off", "stop-process", "disk-full"} <= names
 
 
-def test_one_node_alone_has_sequences_too() -> None:
-    moves = plan(1, ("etcd1",), KINDS)
+@given(SEEDS)
+def test_one_node_alone_has_sequences_too_and_nothing_between_nodes(seed: int) -> None:
+    moves = plan(seed, ("etcd1",), KINDS)
     assert moves
     assert {word for move in moves for word in move.fault.words} == {"etcd1"}
+    assert {move.fault.name for move in moves if KINDS[move.fault.name].family == "network"} <= {"link-down"}
