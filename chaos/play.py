@@ -165,7 +165,7 @@ class Play:
             # from the start: a proof may take longer than the lease
             self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
             try:
-                [result] = self.stack.set([*(other for other, _ in self._in_force), fault])
+                result = self._result_of(fault, self.stack.set([*(other for other, _ in self._in_force), fault]))
             except BaseException:
                 self.lab.keeper.release(fault.id)
                 raise
@@ -181,7 +181,7 @@ class Play:
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             lost = self._lost(fault)
             self.lab.keeper.release(fault.id)
-            [result] = self.stack.set([other for other, _ in self._in_force if other != fault])
+            result = self._result_of(fault, self.stack.set([other for other, _ in self._in_force if other != fault]))
             for other, entry in self._in_force:
                 if other == fault:
                     self.recorder.fault_healed(entry, result)
@@ -208,6 +208,14 @@ class Play:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    @staticmethod
+    def _result_of(fault: Fault, found: Sequence[Result]) -> Result:
+        """Its result; an update may also have healed what an interrupted scenario left declared."""
+        for result in found:
+            if result.id == fault.id:
+                return result
+        raise InconclusiveError(f"The verification stack says nothing of {fault.name}", next="Run ./lab heal.")
 
     @staticmethod
     def _told(result: Result) -> str:

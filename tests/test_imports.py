@@ -13,7 +13,7 @@ from machine.paths import CHECKOUT
 
 PACKAGES = ("machine", "infra", "deploy", "chaos", "cli")
 MODULES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
-HEAVY = {"pydantic", "pulumi", "pulumi_libvirt", "libvirt", "grpc", "pyinfra", "gevent", "numpy", "plotly", "rich"}
+HEAVY = {"pydantic", "pulumi", "pulumi_libvirt", "libvirt", "grpc", "pyinfra", "gevent", "numpy", "rich"}
 
 
 def name(path: Path) -> str:

