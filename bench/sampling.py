@@ -2,7 +2,7 @@
 
     .venv/bin/python -m bench.sampling [--stack NAME] [--seconds 15] [--rounds 3] [--period 1.0] [--json FILE]
 
-Processor time is the hypervisor's (virDomainGetCPUStats by libvirt), so that neither a busy host nor a guest's own
+Processor time is the hypervisor's (virDomainGetInfo by libvirt), so that neither a busy host nor a guest's own
 accounting distorts it. Baseline and sampling take turns; the figure is the difference in percent of one processor.
 """
 
@@ -29,7 +29,7 @@ def processor_seconds(lab: Lab) -> dict[str, float]:
         found: dict[str, float] = {}
         for node in lab.manifest.nodes:
             domain = cast("Any", libvirt_api.domain(connection, node.domain))
-            found[node.name] = domain.getCPUStats(True)[0]["cpu_time"] / 1e9
+            found[node.name] = domain.info()[4] / 1e9
         return found
 
 
