@@ -139,6 +139,17 @@ def test_members_that_differ_fail(tmp_path: Path) -> None:
     assert made.steps["linearizable"] == "pass"
 
 
+def test_a_lab_of_one_member_has_nobody_to_differ_from(tmp_path: Path) -> None:
+    made = paper(tmp_path)
+    cluster: Any = made.play.lab.cluster
+    cluster.hashes = lambda _: {"etcd1": KvHash(7, -1)}
+    made.run()
+    assert made.steps["hash equality"] == "pass"
+    assert "on 1 members" in next(
+        step.observed for step in made.play.recorder.scenario.steps if step.title == "hash equality"
+    )
+
+
 def test_after_a_fault_that_etcd_does_not_outlive_what_is_found_is_observed_and_not_judged(tmp_path: Path) -> None:
     made = paper(tmp_path, lost="p/l/0/5", hashes=(7, 8))
     made.play.recorder.scenario.faults.append(fault("lost-writes", 12, 13))
