@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +20,6 @@ from machine.waiting import Pending, wait_until
 
 READ_DEADLINE = 1.0
 """Of one read on a member that may not answer: short, so that the next is under way when it does again."""
-
-SLOW_MACHINE = 15.0
-"""Seconds added to etcd's own bounds before a wait gives up."""
 
 FRESH_READS = 3
 """Reads that must be answered by a member that is back."""
@@ -46,10 +44,17 @@ def elected_after(play: Play, begun_ns: int, ended_ns: int) -> LeaderChange:
     return change
 
 
-def leader_lost(play: Play, fault: str, leader: str, other: str, *, seconds: float = 0.0) -> Fault:
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Go on after a step that a slow machine made inconclusive: it stands in the report, and so in the verdict."""
+    with contextlib.suppress(InconclusiveError):
+        yield
+
+
+def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
     """The leader on `leader` is taken by a fault, under a writer on `other`: another is elected, in time.
 
-    `seconds`: how long the fault itself takes to be made, on top of what the oracle allows. Gives the fault, in force.
+    Gives the fault, in force.
     """
     play.lead_from(leader)
     term = term_of(play)
@@ -57,19 +62,23 @@ def leader_lost(play: Play, fault: str, leader: str, other: str, *, seconds: flo
         count = calm(play, writer)
         begun_ns = time.monotonic_ns()
         made = play.inject(fault, leader)
-        writes_go_on(play, writer, count, extra=seconds)
-    change = elected_after(play, begun_ns, time.monotonic_ns())
-    entry = play.recorder.scenario.faults[-1]
-    if change.elected_ns is not None and not seconds:
-        unsure = (entry.injected_ns - entry.started_ns) / 2e9
-        middle = (entry.injected_ns + entry.started_ns) // 2
-        took = (change.elected_ns - middle) / 1e9
-        play.compare("election", took, window=(begun_ns, time.monotonic_ns()), resolution=unsure + CLOCK)
-    with play.step("leader and term", f"somebody leads, in term {term + 1} or, after further rounds, later") as step:
+        with going_on():
+            writes_go_on(play, writer, count)
+    ended_ns = time.monotonic_ns()
+    with play.step("leader and term", f"somebody leads, in a later term than {term}") as step:
         now, leads = term_of(play), play.lab.leader()
-        step.observed(f"{leads} leads in term {now}, after {change.rounds} round(s)")
+        step.observed(f"{leads} leads in term {now}")
         assert leads is not None  # noqa: S101 - a step of a scenario
-        assert term < now <= term + max(1, change.rounds)  # noqa: S101
+        assert now > term  # noqa: S101
+    with going_on():
+        change = elected_after(play, begun_ns, ended_ns)
+        entry = play.recorder.scenario.faults[-1]
+        unsure = (entry.injected_ns - entry.started_ns) / 2e9
+        took = ((change.elected_ns or 0) - (entry.injected_ns + entry.started_ns) // 2) / 1e9
+        play.compare("election", took, window=(begun_ns, ended_ns), resolution=unsure + CLOCK)
+        with play.step("terms", f"one for each round: {change.rounds} at most") as step:
+            step.observed(f"{change.term} from {term}")
+            assert (change.term or 0) - term <= max(1, change.rounds)  # noqa: S101
     return made
 
 
@@ -89,8 +98,10 @@ def follower_lost(play: Play, fault: str, follower: str, leader: str, other: str
     with play.lab.writer(other) as writer:
         count = calm(play, writer)
         made = play.inject(fault, follower)
-        writes_go_on(play, writer, count)
-    no_election(play, leader, term)
+        with going_on():
+            writes_go_on(play, writer, count)
+    with going_on():
+        no_election(play, leader, term)
     return made, term
 
 
