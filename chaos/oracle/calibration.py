@@ -78,9 +78,9 @@ class NodeFigures:
     """One 4 KiB write with O_DSYNC to the data volume."""
     fsync_p99: float = 0.0
     """etcd's own histogram, since its start."""
-    fsync_mean: float = 0.0
+    fsync_median: float = 0.0
     peer_round_trip: float = 0.0
-    """etcd's own: the slowest peer's average."""
+    """etcd's own: the slowest peer's median, since its start."""
     ssh: float = 0.0
     """What a command takes longer by ssh than by itself, with the start of bash."""
     stuck: float = 0.0
@@ -137,11 +137,14 @@ def summed(
     seconds: float = 0.0,
     problem: str = "",
 ) -> Calibration:
-    """The worst of all nodes and the median put and get, held against T."""
+    """The worst of all nodes and the median put and get, held against T.
+
+    Of etcd's histograms the median counts: they go back to the member's start, and tell of every fault since.
+    """
     put, get = calls
     machine = Machine(
         round_trip=max((max(one.peer_round_trip, one.connect_median) for one in nodes.values()), default=0.0),
-        fsync=max((max(one.fsync_p99, one.flush) for one in nodes.values()), default=0.0),
+        fsync=max((max(one.fsync_median, one.flush) for one in nodes.values()), default=0.0),
         scheduling=max((one.scheduling_worst for one in nodes.values()), default=0.0),
         stuck=max((one.stuck for one in nodes.values()), default=0.0),
         put=put,
@@ -228,8 +231,8 @@ def figures_of(text: str, took: float) -> NodeFigures:
         connect_worst=max(probe["connect"], default=0.0),
         flush=_median(probe["dd"]) / FLUSHES,
         fsync_p99=max((one.quantile(0.99) for one in fsync), default=0.0),
-        fsync_mean=max((one.mean for one in fsync), default=0.0),
-        peer_round_trip=max((one.mean for one in trips), default=0.0),
+        fsync_median=max((one.quantile(0.5) for one in fsync), default=0.0),
+        peer_round_trip=max((one.quantile(0.5) for one in trips), default=0.0),
         ssh=max(0.0, took - sum(probe["script"])) if probe["script"] else 0.0,
         problem=f"not measured in {SCRIPT_LIMIT} s: {', '.join(missing)}" if missing else "",
     )

@@ -91,7 +91,10 @@ def test_what_was_not_reached_is_named() -> None:
 
 
 def test_the_worst_node_counts_and_the_advice_names_it(manifest: Manifest) -> None:
-    nodes = {"a": NodeFigures(fsync_p99=0.01, flush=0.005), "b": NodeFigures(fsync_p99=0.5, scheduling_worst=0.001)}
+    nodes = {
+        "a": NodeFigures(fsync_p99=0.9, fsync_median=0.01, flush=0.005),
+        "b": NodeFigures(flush=0.5, scheduling_worst=0.001),
+    }
     found = summed(manifest, nodes, (0.1, 0.05))
     assert found.machine.fsync == 0.5
     assert "fsync" in found.advice
