@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
@@ -72,7 +73,7 @@ class Machine:
         proportion; etcd's upper limit of 50 s is kept (E embed/config.go).
         """
         worst = max(self.round_trip, self.fsync, self.scheduling, self.late_heartbeat)
-        heartbeat = min(5000, max(100, -(-round(worst * 1000) // 50) * 50))
+        heartbeat = min(5000, max(100, 50 * math.ceil(worst * 20)))
         return heartbeat, 10 * heartbeat
 
     @classmethod
