@@ -37,7 +37,7 @@ class Plan:
     """What every worker of a scenario does. Rates are operations a second of one worker, times are seconds."""
 
     profile: str = DEFAULT
-    rate: float = 4.0
+    rate: float = 2.0
     """Asked for, per worker; 0: as fast as it goes."""
     keys: int = 3
     """How many registers all contend for."""
