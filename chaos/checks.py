@@ -16,13 +16,18 @@ from chaos.checker.hashkv import Hash, check_hashes
 from chaos.checker.ledger import check_ledger, puts_under
 from chaos.checker.model import History, Outcome
 from chaos.checker.picture import draw
-from chaos.checker.verdict import Verdict, check
+from chaos.checker.verdict import Report, Verdict, check
 from chaos.checker.violation import Violation
+from chaos.checker.watches import Event, told
 from chaos.faults.registry import kind
 from chaos.report import Step, StepRun
+from chaos.wal.collect import collect
+from chaos.wal.evidence import Evidence, find, open_writes, watched_whole
+from chaos.wal.reading import WalError
 from chaos.workload.plan import NONE, Plan
 from chaos.workload.pool import Pool
-from chaos.workload.session import DURING_SECONDS, WAIT_SECONDS, Line, Window, WorkloadSession, told
+from chaos.workload.session import DURING_SECONDS, WAIT_SECONDS, Line, Window, WorkloadSession
+from chaos.workload.session import told as counted
 from infra.cluster import EndpointStatus
 from machine.errors import DeadlineError, InconclusiveError, LabError, ToolError
 from machine.waiting import Pending, wait_until
@@ -58,14 +63,16 @@ def begin(play: Play, pool: Pool, plan: Plan, profile: str = "") -> None:
         name, *words = profile.split(",")
         plan = plan.with_profile(name).with_words(words)
     with play.precondition("workload", f"{plan}; works on every member") as step:
-        revision = min(status.revision for status in play.lab.cluster.status() if status.ok)
+        statuses = [status for status in play.lab.cluster.status() if status.ok]
+        revision = min(status.revision for status in statuses)
         prefix = f"w/{ident}/{time.monotonic_ns()}/"
         session = WorkloadSession(pool, plan, prefix, play.recorder.evidence_dir, revision)
+        session.base_index = min(status.raft_applied_index for status in statuses)
         session.begin()
         play.workload = session
         need = session.need
         found = session.wait_ok(session.begun_ns, need.before, everyone=need.everyone, seconds=WAIT_SECONDS)
-        step.observed(f"{told(found)}, from revision {revision} on")
+        step.observed(f"{counted(found)}, from revision {revision} on")
 
 
 def conclude(play: Play, *, healthy: bool) -> None:
@@ -268,11 +275,15 @@ class Checks:
             events = load_watch(watch) if watch.exists() else []
             report = check(history, events, seconds=CHECK_SECONDS)
             unknown = int((history.outcome == Outcome.UNKNOWN).sum())
+            found, said = self._logs(history, events, report)
+            if found.settled:
+                report = check(found.applied(history), events, known=found.told, seconds=CHECK_SECONDS)
             size = (
-                f"{report.operations} operations ({unknown} of unknown outcome, {len(report.settled)} settled), "
-                f"{len(events)} events, {report.seconds:.2f} s"
+                f"{report.operations} operations ({unknown} of unknown outcome, "
+                f"{len(report.settled) + len(found.never)} settled{said}), {len(events)} events, {report.seconds:.2f} s"
             )
-            self.play.metric("check", report.data() | {"unknown": unknown, "settled": len(report.settled)})
+            counts = {"unknown": unknown, "settled": len(report.settled), "settled_by_log": found.settled}
+            self.play.metric("check", report.data() | counts)
             step.observed(f"{report.verdict.value}: {size}")
             if report.violation is not None:
                 self._explain(step, history, report.violation, "violation")
@@ -280,6 +291,26 @@ class Checks:
                 raise InconclusiveError(
                     f"The checker cannot decide: {report.reason}", where=str(self.session.directory)
                 )
+
+    def _logs(self, history: History, events: list[Event], report: Report) -> tuple[Evidence, str]:
+        """What the members' logs say of writes that nothing else settled, where no watch told everything."""
+        left = open_writes(history, report.settled)
+        base, until = self.session.base_revision, self.session.prefix + END
+        # a disk that forgot what it had acknowledged has broken the rules by which logs are read
+        asked = self.healthy and not self.unpromised and report.verdict != Verdict.VIOLATION
+        if not left or not asked or watched_whole(events, base, until):
+            return Evidence(), ""
+        nodes, index = self.session.pool.nodes, self.session.base_index
+        logs, missed = collect(self.play.lab, nodes, index, self.session.directory / "wal")
+        try:
+            found = find(history, told(history, events), left, logs, members=len(nodes), base_index=index)
+        except WalError as error:
+            found, missed = Evidence(), {**missed, "all": str(error)}
+        not_read = "".join(f"; log of {node} not used: {why}" for node, why in missed.items())
+        return found, (
+            f", of these by the log {len(found.happened)} as done and {len(found.never)} as never done, "
+            f"{len(found.committed)} committed at an unknown revision{not_read}"
+        )
 
     def _explain(self, step: StepRun, history: History, wrong: Violation, name: str) -> None:
         """Keep explanation and picture beside the history, and fail; unless a fault is one etcd does not outlive."""

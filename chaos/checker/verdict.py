@@ -69,14 +69,22 @@ class Report:
         return found | ({"reason": self.reason} if self.reason else {})
 
 
-def check(history: History, events: Sequence[Event] = (), *, seconds: float = 60.0, places: int = 2_000_000) -> Report:
+def check(
+    history: History,
+    events: Sequence[Event] = (),
+    *,
+    known: Sequence[Told] = (),
+    seconds: float = 60.0,
+    places: int = 2_000_000,
+) -> Report:
     """Decide a history, and the watch events recorded with it.
 
-    The search may take `seconds` and remember `places` (about 400 bytes each).
+    `known` are writes known from elsewhere, such as members' logs; they count where all answers carry revisions. The
+    search may take `seconds` and remember `places` (about 400 bytes each).
     """
     started = time.monotonic()
     limit = Limit(started + seconds, places)
-    verdict, found, reason, settled = _decide(history, events, limit)
+    verdict, found, reason, settled = _decide(history, events, known, limit)
     spent = time.monotonic() - started
     return Report(verdict, len(history), len(history.keys), spent, found, reason, settled)
 
@@ -84,7 +92,7 @@ def check(history: History, events: Sequence[Event] = (), *, seconds: float = 60
 Found = tuple[Verdict, Violation | None, str, dict[int, int]]
 
 
-def _decide(history: History, events: Sequence[Event], limit: Limit) -> Found:
+def _decide(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
     wrong = check_serializable(history) or check_leases(history) or (check_watches(history, events) if events else None)
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
@@ -99,7 +107,7 @@ def _decide(history: History, events: Sequence[Event], limit: Limit) -> Found:
     if not (carries & ok).any() and not mods:
         return _search(history, limit)
     if bool((carries | ~speaks).all()):
-        return _numbered(history, told(history, events), limit)
+        return _numbered(history, sorted({*told(history, events), *known}), limit)
     return _mixed(history, limit)
 
 

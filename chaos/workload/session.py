@@ -90,6 +90,8 @@ class WorkloadSession:
     directory: Path
     base_revision: int
     need: Need = field(default_factory=Need)
+    base_index: int = 0
+    """Index of raft's log up to which nothing of this scenario stands."""
     begun_ns: int = 0
     stopped_ns: int = 0
     lost: dict[str, str] = field(default_factory=dict)

@@ -13,11 +13,14 @@ import pytest
 from chaos.checks import Checks, begin, quiesce
 from chaos.play import Play
 from chaos.report import FaultEntry, Recorder, Scenario, ScenarioRecorder
+from chaos.wal.reading import Log
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Line, Pool
 from chaos.workload.session import WorkloadSession, _Tail
 from infra.cluster import EndpointStatus, KvHash
 from machine.errors import InconclusiveError, LabError
+from tests.chaos.wal.written import entry
+from tests.chaos.wal.written import put as put_request
 
 SECOND = 10**9
 NODES = ("etcd1", "etcd2")
@@ -111,6 +114,34 @@ def test_a_good_scenario_passes_with_a_step_and_numbers_for_each_promise(tmp_pat
     assert made.play.recorder.scenario.metrics["check"]["operations"] == 14
     assert (made.session.directory / "history.jsonl").exists()
     assert not list(made.session.directory.glob("worker-*"))
+
+
+def test_a_write_that_nobody_saw_is_looked_up_in_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = {"op": "put", "process": 5, "outcome": "unknown", "return_ns": None, "error": "DEADLINE"}
+    changes = {
+        "etcd1": [lost | {"key": "p/l/0/90", "value": "0:90", "invoke_ns": 13 * SECOND}],
+        "etcd2": [lost | {"process": 6, "key": "p/l/1/91", "value": "1:91", "invoke_ns": 14 * SECOND}],
+    }
+    done = [(f"p/l/0/{at}", f"0:{at}") for at in range(1, 13)] + [("p/l/0/90", "0:90")]
+    pairs = [*done, *((f"other/{n}", "") for n in range(6)), ("p/r/0", "a")]
+    entries = [entry(n, data=put_request(*pair)) for n, pair in enumerate(pairs, 1)]
+    logs = [Log(node, entries, 1, len(entries)) for node in NODES]
+    asked: list[Any] = []
+    monkeypatch.setattr("chaos.checks.collect", lambda *words: asked.append(words) or (logs, {}))
+    made = paper(tmp_path, changes=changes)
+    made.run()
+    metrics = made.play.recorder.scenario.metrics["check"]
+    assert (metrics["unknown"], metrics["settled"], metrics["settled_by_log"]) == (2, 1, 2)
+    step = next(step for step in made.play.recorder.scenario.steps if step.title == "linearizable")
+    assert "by the log 1 as done and 1 as never done" in step.observed
+    assert [list(words[1]) for words in asked] == [list(NODES)]
+
+    # a fault that etcd does not outlive: its disk may have broken the rules of the log
+    made = paper(tmp_path / "again", changes=changes)
+    checks = Checks(made.play, made.session, healthy=True)
+    checks.unpromised = ["lost-writes"]
+    checks.run()
+    assert len(asked) == 1
 
 
 def test_a_stale_read_fails_and_leaves_explanation_and_picture(tmp_path: Path) -> None:
