@@ -26,8 +26,8 @@ DIRECTORY: Final = "/var/lib/etcd/member/wal"
 SECONDS: Final = 60.0
 """For one member: packing and sending some MB takes seconds under TCG."""
 
-MOST_BYTES: Final = 24 << 20
-"""Of one member: more would take longer to read than a scenario may (about 10 MB/s)."""
+MOST_BYTES: Final = 16 << 20
+"""Of one member: at some 3 MB/s more would take longer to read than a scenario's checks may."""
 
 BLOCK: Final = 4096
 

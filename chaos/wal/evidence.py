@@ -21,7 +21,7 @@ from chaos.checker.rows import effects, unknown_writes
 from chaos.checker.watches import Event, Stream, Told
 from chaos.wal.merging import Committed, merge
 from chaos.wal.reading import Entry, Log, WalError
-from chaos.wal.requests import ODD, Request, Takes, request_of
+from chaos.wal.requests import Request, Takes, request_of
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class _Anywhere:
         entries = {entry for log in logs for entry in log.entries}
         requests = {entry: request_of(entry) for entry in entries}
         self.pairs = {pair for request in requests.values() for pair in request.puts}
-        self.odd = [entry.data for entry, request in requests.items() if request == ODD]
+        self.odd = [entry.data for entry, request in requests.items() if request.odd]
 
     def holds(self, history: History, pair: tuple[int, int]) -> bool:
         """Whether this value was put to this key; or may have been, in an entry that is not understood."""

@@ -59,7 +59,8 @@ class Record(NamedTuple):
     end: int
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
     """One entry of raft's log."""
 
     index: int

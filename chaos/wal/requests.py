@@ -37,10 +37,11 @@ class Request:
     """Key and value of every put that is done when the entry changes anything by its main branch."""
     alarm: bool = False
     """It raises an alarm, from which on writes may be refused."""
+    odd: bool = False
+    """It is not understood: it may take a revision, and what it puts is not known."""
 
 
-ODD = Request(Takes.PERHAPS)
-"""Not understood: it may take a revision, nothing else is said."""
+ODD = Request(Takes.PERHAPS, odd=True)
 
 
 def request_of(entry: Entry) -> Request:

@@ -127,7 +127,12 @@ def test_a_write_that_nobody_saw_is_looked_up_in_the_logs(tmp_path: Path, monkey
     entries = [entry(n, data=put_request(*pair)) for n, pair in enumerate(pairs, 1)]
     logs = [Log(node, entries, 1, len(entries)) for node in NODES]
     asked: list[Any] = []
-    monkeypatch.setattr("chaos.checks.collect", lambda *words: asked.append(words) or (logs, {}))
+
+    def collected(*words: Any) -> tuple[list[Log], dict[str, str]]:
+        asked.append(words)
+        return logs, {}
+
+    monkeypatch.setattr("chaos.checks.collect", collected)
     made = paper(tmp_path, changes=changes)
     made.run()
     metrics = made.play.recorder.scenario.metrics["check"]

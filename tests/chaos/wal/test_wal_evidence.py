@@ -32,7 +32,9 @@ class Store:
         self.log: list[Entry] = []
         self.lines: list[Line] = [{"meta": {"base_revision": 10}}]
         self.truth: dict[int, int] = {}
-        """Line of a write of unknown outcome -> its revision, 0: to no effect."""
+        """Row of a write of unknown outcome -> its revision, 0: to no effect."""
+        self.missing: set[int] = set()
+        """Rows of those that no log has, deletes apart."""
 
     def run(self, count: int) -> None:
         for number in range(count):
@@ -50,6 +52,8 @@ class Store:
         expect = self.random.choice((None, self.now.get(key)))
         line |= {"expect": expect} if kind == "cas" else {}
         done = False
+        if chance <= 0.2 and kind != "delete":
+            self.missing.add(len(self.lines) - 1)
         if chance > 0.2:
             self._commit({"put": put(key, value), "cas": cas(key, value), "delete": delete(key)}[kind])
             done = (
@@ -65,8 +69,8 @@ class Store:
             line |= {"outcome": "unknown", "return_ns": None}
             self.truth[len(self.lines) - 1] = self.revision if done else 0
         else:
-            answer = {"cas": {"succeeded": done}, "delete": {"deleted": int(done)}}.get(kind, {})
-            line |= {"outcome": "ok", "revision": self.revision, **answer}
+            line |= {"outcome": "ok", "revision": self.revision}
+            line |= {"succeeded": done} if kind == "cas" else {"deleted": int(done)} if kind == "delete" else {}
         self.lines.append(line)
 
     def _commit(self, data: bytes) -> None:
@@ -95,6 +99,7 @@ def test_all_that_is_said_is_true_and_the_history_stays_right(seed: int, count: 
         assert store.truth[row] == revision
     for row in found.never:
         assert store.truth[row] == 0
+    assert store.missing <= found.never
     unknown = set(store.truth)
     assert set(found.happened) | found.never | found.committed <= unknown
     report = check(found.applied(history), known=found.told)

@@ -125,7 +125,7 @@ def test_a_log_holds_exactly_what_was_written_in_order(etcd: Etcd) -> None:
     lines = []
     for number, (key, value) in enumerate([*written, ("k/1", "never"), ("k/end", "end"), ("k/2", "on the way")]):
         times = {"process": number, "invoke_ns": number * 10, "return_ns": number * 10 + 5}
-        line = {"op": "put", "key": key, "value": value, "outcome": "ok"} | times
+        line: dict[str, Any] = {"op": "put", "key": key, "value": value, "outcome": "ok"} | times
         line |= {"revision": (*revisions, refused, end, 0)[number]}
         if value in {written[3][1], "never", "on the way"}:
             line |= {"outcome": "unknown", "return_ns": None, "revision": None}

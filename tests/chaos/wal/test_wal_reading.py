@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.wal.merging import merge
-from chaos.wal.reading import Log, WalError, crc32c, first_index, needed, read_log
+from chaos.wal.reading import Entry, Log, WalError, crc32c, first_index, needed, read_log
 from tests.chaos.wal.written import Item, entry, of, snapshot, state, written
 
 
@@ -36,7 +36,8 @@ def test_entries_and_state_come_out_over_several_files() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.binary(max_size=40)), min_size=1, max_size=15))
 def test_a_later_entry_replaces_its_index_and_all_after(writes: list[tuple[int, bytes]]) -> None:
-    items, model = [], []
+    items: list[Item] = []
+    model: list[Entry] = []
     for term, (index, data) in enumerate(writes, 1):
         at = min(index, len(model) + 1)
         model = [*model[: at - 1], entry(at, term, data)]
