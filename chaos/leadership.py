@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chaos.elections import CLOCK
 from chaos.faults.base import Fault
 from chaos.measure.figures import LeaderChange, leader_change
 from chaos.oracle import election_bound
@@ -23,9 +24,6 @@ READ_DEADLINE = 1.0
 
 FRESH_READS = 3
 """Reads that must be answered by a member that is back."""
-
-CLOCK = 0.05
-"""Seconds by which a guest's clock may be placed wrongly on ours (chaos.measure.clocks)."""
 
 
 def term_of(play: Play) -> int:

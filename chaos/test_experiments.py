@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from chaos.elections import CLOCK, SLOW_MACHINE
 from chaos.measure.expect import first_event, own_term
 from chaos.measure.figures import leader_change
 from chaos.oracle.timing import Timing
@@ -22,12 +23,7 @@ from machine.waiting import Pending, wait_until
 ALONE = 6
 """Election timeouts that a member stays alone: without pre-vote it campaigns three times at least."""
 
-SLOW_MACHINE = 10.0
-
 BACK_SECONDS = 180.0
-
-CLOCK = 0.05
-"""Seconds by which a guest's clock may be placed wrongly on ours (chaos.measure.clocks, Reading.within)."""
 
 pytestmark = pytest.mark.oracle
 

@@ -7,22 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from chaos.checks import same_index
+from chaos.elections import CLOCK, SLOW_MACHINE, USER_DEADLINE, knows_no_leader, status_of
 from chaos.faults.base import Fault
 from chaos.measure.expect import first_event, own_term
 from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
-from infra.cluster import EndpointStatus
 from infra.view import View, view_from
 from machine.waiting import Pending, wait_until
-
-SLOW_MACHINE = 10.0
-"""Seconds added to etcd's own bounds before a test gives up."""
-
-CLOCK = 0.05
-"""Seconds by which a guest's clock may be placed wrongly on ours (chaos.measure.clocks, Reading.within)."""
-
-USER_DEADLINE = 5.0
-"""etcdctl's command timeout: what ended the article's `get` (E etcdctl/ctlv3/ctl.go)."""
 
 pytestmark = pytest.mark.network
 
@@ -32,25 +24,8 @@ def cut_off(play: Play, leader: str, member: str) -> Fault:
     play.require_ops(during=5, side=[name for name in play.lab.manifest.node_names if name != member])
     play.lead_from(leader)
     fault = play.inject("partition", member)
-    bound = step_down_bound(play.lab.manifest)
-    allowed = f"2T = {bound:g} s, {SLOW_MACHINE:g} s more on a slow machine"
-    with play.step(f"{member} notices", f"it knows no leader, within {allowed}") as step:
-        started = time.monotonic_ns()
-
-        def no_leader() -> EndpointStatus:
-            status = status_of(play, member)
-            if not status.ok or status.leader_id:
-                raise Pending(status.error or f"leader {status.leader_id:x}")
-            return status
-
-        status = wait_until(no_leader, f"{member} without a leader", seconds=bound + SLOW_MACHINE)
-        step.observed(f"no leader, term {status.raft_term}, {since(started):.1f} s after the proof")
+    knows_no_leader(play, member)
     return fault
-
-
-def status_of(play: Play, node: str) -> EndpointStatus:
-    """One member's status."""
-    return next(one for one in play.lab.cluster.status() if one.node == node)
 
 
 def views(play: Play, *viewers: str) -> list[View]:
@@ -167,7 +142,9 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
         step.observed(f"{since(healed_ns):.1f} s after healing began")
     scenario.quiesce()
     with scenario.step("status table", "one term and one index on all") as step:
-        statuses = wait_until(lambda: same_index(scenario), "one applied index on all members", seconds=SLOW_MACHINE)
+        statuses = wait_until(
+            lambda: same_index(lab.cluster.status()), "one applied index on all members", seconds=SLOW_MACHINE
+        )
         after = next(one.raft_term for one in statuses if one.node == second)
         step.observed("; ".join(f"{s.node}: term {s.raft_term}, index {s.raft_applied_index}" for s in statuses))
         assert len({one.raft_term for one in statuses}) == 1
@@ -204,12 +181,3 @@ def term_after_campaigns(play: Play, member: str, cut_ns: int) -> int:
         return status.raft_term
 
     return wait_until(waited, f"{member} alone for 4T", seconds=need + SLOW_MACHINE)
-
-
-def same_index(play: Play) -> list[EndpointStatus]:
-    """Status of all members, once they have applied the same index."""
-    statuses = play.lab.cluster.status()
-    seen = {one.raft_applied_index for one in statuses}
-    if len(seen) > 1 or not all(one.ok for one in statuses):
-        raise Pending(f"indexes {sorted(seen)}")
-    return statuses

@@ -6,15 +6,13 @@ import time
 
 import pytest
 
+from chaos.elections import USER_DEADLINE
 from chaos.leadership import follower_lost, joined, no_election, old_leader_returns
 from chaos.oracle import request_bound
 from chaos.play import Play, scenario
 from chaos.writing import calm, ledger_everywhere, more_writes
 
 pytestmark = pytest.mark.power
-
-USER_DEADLINE = 5.0
-"""etcdctl's command timeout (E etcdctl/ctlv3/ctl.go)."""
 
 
 @scenario("P1", "the leader's machine halted and gone on: it steps down, and tells nothing stale")

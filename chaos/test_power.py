@@ -12,10 +12,8 @@ from chaos.oracle import election_bound
 from chaos.play import Play, scenario, since
 from chaos.workload.availability import Availability, measure, slow_limit
 from chaos.workload.client import WRITER_DEADLINE, Writer
+from chaos.writing import CALM_PUTS, calm, more_writes
 from machine.waiting import Pending, wait_until
-
-CALM_PUTS = 15
-"""Puts before a fault that tell how fast this machine is."""
 
 CONNECT_SECONDS = 5.0
 """From raft's start to hearing the peers: rafthttp's read timeout, which its start waits for (E rafthttp/peer.go)."""
@@ -24,28 +22,6 @@ LEDGER_PUTS = 40
 """Further puts before a cold start, so that it has something to lose."""
 
 pytestmark = pytest.mark.power
-
-
-def calm(play: Play, writer: Writer) -> int:
-    """Wait until the writer has made its calm puts; gives how many operations there were."""
-    with play.precondition("background writer in calm", f"{CALM_PUTS} puts acknowledged") as step:
-        more_writes(writer, CALM_PUTS, 30)
-        step.observed(measure(writer.ops))
-    return len(writer.ops)
-
-
-def more_writes(writer: Writer, count: int, seconds: float) -> None:
-    """Wait until `count` further puts have been acknowledged."""
-    begun = len(writer.acknowledged)
-
-    def probe() -> None:
-        if writer.problem is not None:
-            raise writer.problem
-        got = len(writer.acknowledged) - begun
-        if got < count:
-            raise Pending(f"{got} more acknowledged")
-
-    wait_until(probe, f"{count} acknowledged puts to {writer.node}", seconds=seconds, every=0.1)
 
 
 def explain(play: Play, found: Availability, leaders: tuple[str | None, str | None], terms: tuple[int, int]) -> str:
