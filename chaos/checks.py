@@ -16,14 +16,15 @@ from chaos.checker.hashkv import Hash, check_hashes
 from chaos.checker.ledger import check_ledger, puts_under
 from chaos.checker.model import History, Outcome
 from chaos.checker.picture import draw
-from chaos.checker.verdict import Report, Verdict, check
+from chaos.checker.verdict import Verdict
 from chaos.checker.violation import Violation
-from chaos.checker.watches import Event, told
+from chaos.checker.watches import Event
 from chaos.faults.registry import kind
 from chaos.report import Step, StepRun
 from chaos.wal.collect import collect
-from chaos.wal.evidence import Evidence, find, open_writes, watched_whole
-from chaos.wal.reading import WalError
+from chaos.wal.copies import NAME, Copies
+from chaos.wal.evidence import watched_whole
+from chaos.wal.settle import check_with_logs
 from chaos.workload.plan import NONE, Plan
 from chaos.workload.pool import Pool
 from chaos.workload.session import DURING_SECONDS, WAIT_SECONDS, Line, Window, WorkloadSession
@@ -273,11 +274,10 @@ class Checks:
         with self._step("linearizable", "one order explains every answer and every event") as step:
             watch = self.session.directory / "watch.jsonl"
             events = load_watch(watch) if watch.exists() else []
-            report = check(history, events, seconds=CHECK_SECONDS)
+            settled = check_with_logs(history, events, lambda: self._logs(events), seconds=CHECK_SECONDS)
+            report, found = settled.report, settled.found
             unknown = int((history.outcome == Outcome.UNKNOWN).sum())
-            found, said = self._logs(history, events, report)
-            if found.settled:
-                report = check(found.applied(history), events, known=found.told, seconds=CHECK_SECONDS)
+            said = f", of these {settled.said()}" if settled.looked else ""
             size = (
                 f"{report.operations} operations ({unknown} of unknown outcome, "
                 f"{len(report.settled) + len(found.never)} settled{said}), {len(events)} events, {report.seconds:.2f} s"
@@ -292,25 +292,14 @@ class Checks:
                     f"The checker cannot decide: {report.reason}", where=str(self.session.directory)
                 )
 
-    def _logs(self, history: History, events: list[Event], report: Report) -> tuple[Evidence, str]:
-        """What the members' logs say of writes that nothing else settled, where no watch told everything."""
-        left = open_writes(history, report.settled)
-        base, until = self.session.base_revision, self.session.prefix + END
+    def _logs(self, events: list[Event]) -> Copies | None:
+        """The members' logs, where no watch told everything; None too where they are not to be trusted."""
+        session = self.session
         # a disk that forgot what it had acknowledged has broken the rules by which logs are read
-        asked = self.healthy and not self.unpromised and report.verdict != Verdict.VIOLATION
-        if not left or not asked or watched_whole(events, base, until):
-            return Evidence(), ""
-        nodes, index = self.session.pool.nodes, self.session.base_index
-        logs, missed = collect(self.play.lab, nodes, index, self.session.directory / "wal")
-        try:
-            found = find(history, told(history, events), left, logs, members=len(nodes), base_index=index)
-        except WalError as error:
-            found, missed = Evidence(), {**missed, "all": str(error)}
-        not_read = "".join(f"; log of {node} not used: {why}" for node, why in missed.items())
-        return found, (
-            f", of these by the log {len(found.happened)} as done and {len(found.never)} as never done, "
-            f"{len(found.committed)} committed at an unknown revision{not_read}"
-        )
+        asked = self.healthy and not self.unpromised
+        if not asked or watched_whole(events, session.base_revision, session.prefix + END):
+            return None
+        return collect(self.play.lab, session.pool.nodes, session.base_index, session.directory / NAME)
 
     def _explain(self, step: StepRun, history: History, wrong: Violation, name: str) -> None:
         """Keep explanation and picture beside the history, and fail; unless a fault is one etcd does not outlive."""

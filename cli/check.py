@@ -17,17 +17,20 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
         timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Seconds the check may take.")] = 300.0,
     ) -> None:
-        """Check a recorded history, and the watch.jsonl beside it. Exit 0 linearizable, 1 violation, 3 unknown."""
-        from chaos.checker.files import check_file
+        """Check a recorded history, with the watch.jsonl and wal/ beside it, if there.
+
+        Exit 0 linearizable, 1 violation, 3 unknown.
+        """
+        from chaos.wal.settle import check_run
         from machine.errors import UsageError
 
         if timeout <= 0:
             raise UsageError("--timeout must be more than 0 seconds", where="--timeout")
-        report = check_file(history, seconds=timeout)
+        found = check_run(history, seconds=timeout)
         if as_json:
             import orjson
 
-            typer.echo(orjson.dumps(report.data()).decode())
+            typer.echo(orjson.dumps(found.data()).decode())
         else:
-            typer.echo(report.text())
-        raise typer.Exit(report.verdict.exit_code)
+            typer.echo(found.text())
+        raise typer.Exit(found.report.verdict.exit_code)

@@ -44,9 +44,13 @@ def load_watch(path: Path) -> list[Event]:
         ) from None
 
 
+def load_run(path: Path) -> tuple[History, list[Event]]:
+    """A history file, and the events of the watch.jsonl beside it if there is one."""
+    watch = path.with_name(WATCH)
+    return load_history(path), load_watch(watch) if watch != path and watch.exists() else []
+
+
 def check_file(path: Path, *, seconds: float) -> Report:
     """Check a history file, with the watch.jsonl beside it if there is one."""
-    history = load_history(path)
-    watch = path.with_name(WATCH)
-    events = load_watch(watch) if watch != path and watch.exists() else []
+    history, events = load_run(path)
     return check(history, events, seconds=seconds)

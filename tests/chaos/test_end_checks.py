@@ -13,6 +13,7 @@ import pytest
 from chaos.checks import Checks, begin, quiesce
 from chaos.play import Play
 from chaos.report import FaultEntry, Recorder, Scenario, ScenarioRecorder
+from chaos.wal.copies import Copies
 from chaos.wal.reading import Log
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Line, Pool
@@ -128,9 +129,9 @@ def test_a_write_that_nobody_saw_is_looked_up_in_the_logs(tmp_path: Path, monkey
     logs = [Log(node, entries, 1, len(entries)) for node in NODES]
     asked: list[Any] = []
 
-    def collected(*words: Any) -> tuple[list[Log], dict[str, str]]:
+    def collected(*words: Any) -> Copies:
         asked.append(words)
-        return logs, {}
+        return Copies(tuple(logs), len(logs), 0)
 
     monkeypatch.setattr("chaos.checks.collect", collected)
     made = paper(tmp_path, changes=changes)

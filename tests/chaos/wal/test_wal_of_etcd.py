@@ -62,10 +62,10 @@ class Etcd:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(collect, "DIRECTORY", str(self.data / "member" / "wal"))
             here: Any = SimpleNamespace(shell=lambda _: SimpleNamespace(run=local))  # noqa: S604 - no subprocess
-            logs, missed = collect.collect(here, ["m"], 0, self.data / "copies")
-        assert missed == {}
+            found = collect.collect(here, ["m"], 0, self.data / "copies")
+        assert found.missed == {}
         assert sum(path.stat().st_size for path in self.data.glob("copies/m/*.wal")) < 1 << 20, "64 MB, mostly empty"
-        return logs[0]
+        return found.logs[0]
 
     def close(self) -> None:
         self.process.kill()
