@@ -7,19 +7,15 @@ emulated processor 0.3 s.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from chaos.child import Child
 from chaos.measure.samples import Sample, read_samples
 from infra.manifest import CLIENT_PORT, Manifest
-from machine.paths import CHECKOUT, StackPaths
-from machine.process import in_netns
+from machine.paths import StackPaths
 
 PERIOD: Final = 1.0
 """Seconds from one sample of a member to the next."""
@@ -41,7 +37,7 @@ class Sampler:
         self.path = path
         self._order = {"nodes": nodes, "path": str(path), "tls": [str(one) for one in tls], "period": period}
         self._netns = netns
-        self._process: subprocess.Popen[str] | None = None
+        self._child: Child | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, paths: StackPaths, path: Path, period: float = PERIOD) -> Self:
@@ -52,20 +48,10 @@ class Sampler:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        argv = in_netns(self._netns, [sys.executable, "-m", "chaos.measure.sampler_child"])
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=CHECKOUT,
-            env={**os.environ, "GRPC_VERBOSITY": "NONE"},
-            start_new_session=True,  # Ctrl-C is for the parent; the pipe's end ends the child
+        self._child = Child(
+            "chaos.measure.sampler_child", title="The sampler", netns=self._netns, env={"GRPC_VERBOSITY": "NONE"}
         )
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
-        self._process.stdin.write(json.dumps(self._order) + "\n")
-        self._process.stdin.flush()
+        self._child.say(self._order)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -73,16 +59,9 @@ class Sampler:
 
     def close(self) -> None:
         """End sampling."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None  # noqa: S101
-        try:
-            process.stdin.close()
-            process.wait(5)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            process.kill()
-            process.wait()
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     @property
     def rows(self) -> list[Sample]:

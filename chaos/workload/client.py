@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
+from chaos.child import Child
 from chaos.workload.outcome import Op, parse_op
 from infra.manifest import CLIENT_PORT, Manifest
 from machine.errors import LabError
-from machine.paths import CHECKOUT, StackPaths
-from machine.process import in_netns, tail
+from machine.paths import StackPaths
 
 DEADLINE = 5.0
 """Seconds an operation may take: etcdctl's own command timeout (E etcdctl/ctlv3/ctl.go)."""
@@ -44,65 +40,16 @@ class Endpoint:
         files = (paths.ca_cert, paths.client_cert, paths.client_key)
         return cls(node, f"{manifest.node(node).address}:{CLIENT_PORT}", files, manifest.hypervisor.netns)
 
+    def words(self) -> list[str]:
+        """Arguments of the processes that connect to it: address, and the files' names or as many empty words."""
+        return [self.address, *(map(str, self.tls) if self.tls else ("", "", ""))]
 
-class _Child:
-    """The process and its two pipes."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        files = [str(path) for path in endpoint.tls] if endpoint.tls else ["", "", ""]
-        argv = in_netns(endpoint.netns, [sys.executable, "-m", "chaos.workload.client_child", endpoint.address, *files])
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-            start_new_session=True,  # Ctrl-C is for the parent; the pipe's end ends the child
-        )
-        self._errors: list[str] = []
-        self._drainer = threading.Thread(target=self._drain, daemon=True)
-        self._drainer.start()
-        self.read()  # "ready"
-
-    def _drain(self) -> None:
-        for line in self._stream(self._process.stderr):
-            self._errors = [*self._errors[-20:], line]
-
-    def say(self, request: dict[str, object]) -> None:
-        stream = self._stream(self._process.stdin)
-        try:
-            stream.write(json.dumps(request) + "\n")
-            stream.flush()
-        except (BrokenPipeError, ValueError) as error:
-            raise self._died() from error
-
-    def read(self) -> dict[str, object]:
-        text = self._stream(self._process.stdout).readline()
-        if not text:
-            raise self._died()
-        line: dict[str, object] = json.loads(text)
-        return line
-
-    def _died(self) -> LabError:
-        self.close()
-        self._drainer.join(1)
-        said = tail("".join(self._errors), 5)
-        return LabError(f"The recording client ended: {said or 'it said nothing'}", where="chaos.workload.client_child")
-
-    def close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._stream(self._process.stdin).close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    @staticmethod
-    def _stream(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None  # noqa: S101 - all three are pipes
-        return stream
+def _started(endpoint: Endpoint) -> Child:
+    """The client's process, ready to be told what to do."""
+    child = Child("chaos.workload.client_child", *endpoint.words(), title="The recording client", netns=endpoint.netns)
+    child.read()  # "ready"
+    return child
 
 
 class Client:
@@ -115,7 +62,7 @@ class Client:
         self.node = endpoint.node
         self.history: list[Op] = []
         self._process = process
-        self._child = _Child(endpoint)
+        self._child = _started(endpoint)
 
     def put(self, key: str, value: str, *, deadline: float = DEADLINE) -> Op:
         """Write a key."""
@@ -171,7 +118,7 @@ class Writer:
         self.deadline = deadline
         self.problem: LabError | None = None
         self._process = process
-        self._child = _Child(endpoint)
+        self._child = _started(endpoint)
         self._ops: list[Op] = []
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._child.say({"op": "loop", "prefix": prefix, "period": period, "deadline": deadline})

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from chaos.checks import Checks, begin, quiesce
+from chaos.child import Line
 from chaos.play import Play
 from chaos.report import FaultEntry, Recorder, Scenario, ScenarioRecorder
 from chaos.wal.copies import Copies
 from chaos.wal.reading import Log
 from chaos.workload.plan import Plan
-from chaos.workload.pool import Line, Pool
+from chaos.workload.pool import Pool
 from chaos.workload.session import WorkloadSession, _Tail
 from infra.cluster import EndpointStatus, KvHash
 from machine.errors import InconclusiveError, LabError
