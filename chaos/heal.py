@@ -76,16 +76,17 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         say(f"  {mended}")
 
     stack = _end_updates(lab, note)
+    lab.connect_early()
     recorded, later = _lift_records(lab, note)
-    _clear_bridge(lab, note)
-    _raise_links(lab, note)
-    _start_machines(lab, note)
-    _wait_for_machines(lab, say)
-    for record in later:
-        _lift(lab, record, note)
-    _sweep_guests(lab, note)
     with ThreadPoolExecutor(1) as pool:
-        emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, which the cluster needs anyway
+        emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, and all the rest takes longer
+        _clear_bridge(lab, note)
+        _raise_links(lab, note)
+        _start_machines(lab, note)
+        _wait_for_machines(lab, say)
+        for record in later:
+            _lift(lab, record, note)
+        _sweep_guests(lab, note)
         _wait_healthy(lab, note, say)
         emptied.result()
     for record in recorded:

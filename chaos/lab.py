@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from typing import Self
@@ -91,6 +92,19 @@ class Lab:
         if node not in self._shells:
             self._shells[node] = shell_for(self.manifest, self.paths, node)
         return self._shells[node]
+
+    def connect_early(self) -> None:
+        """Begin to connect to the machines that run, and return at once: connecting takes a second under TCG.
+
+        Who needs a connection waits for it, and meets its error again.
+        """
+
+        def connect(shell: Shell) -> None:
+            with contextlib.suppress(LabError):
+                shell.open()
+
+        for node in self.running():
+            threading.Thread(target=connect, args=(self.shell(node),), daemon=True).start()
 
     def forget(self, node: str) -> None:
         """Drop the connections kept open to a node whose machine ends, shell and client; the next use opens others."""

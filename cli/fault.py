@@ -10,7 +10,6 @@ from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
     from chaos.faults.base import Fault, Result
-    from chaos.lab import Lab
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +75,7 @@ def register(app: typer.Typer) -> None:
         wanted = kind(name)
         lab = open_lab(stack)
         with alone(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
-            connect_early(opened)
+            opened.connect_early()
             declared = Verification(opened)
             present = declared.standing().faults
             fault = wanted.declare(
@@ -92,21 +91,6 @@ def register(app: typer.Typer) -> None:
         result.require()
 
     app.add_typer(fault, name="fault")
-
-
-def connect_early(lab: Lab) -> None:
-    """Open the connections to the machines that run, while the engine starts: connecting takes a second under TCG."""
-    import contextlib
-    import threading
-
-    from machine.errors import LabError
-
-    def connect(node: str) -> None:
-        with contextlib.suppress(LabError):  # whoever needs it meets the error again
-            lab.shell(node).open()
-
-    for node in lab.running():
-        threading.Thread(target=connect, args=(node,), daemon=True).start()
 
 
 def settable(kind: type[Fault]) -> list[str]:

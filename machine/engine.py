@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from machine import engine_state as state
@@ -33,6 +34,8 @@ ORPHAN_SECONDS = 300.0
 
 class Engine:
     """The Pulumi CLI for one stack."""
+
+    _EXPORT = ("pulumi", "stack", "export", "--stack")
 
     def __init__(self, paths: StackPaths, *, project: str = state.PROJECT, say: Say = say) -> None:
         self.paths = paths
@@ -110,11 +113,7 @@ class Engine:
         deployment = self.deployment()
         if deployment is None or not (deployment.built or deployment.pending):
             return []
-        with tempfile.TemporaryDirectory(dir=self.paths.checkout / ".lab") as directory:  # made 0700
-            copy = Path(directory) / "state.json"
-            self._quiet("stack", "export", "--stack", self._stack, "--file", str(copy))
-            copy.write_text(json.dumps(state.emptied(json.loads(copy.read_text()), outputs)))
-            self._quiet("stack", "import", "--stack", self._stack, "--file", str(copy))
+        self._import(state.emptied(self._export(), outputs))
         return sorted({resource.label for resource in (*deployment.built, *deployment.pending)})
 
     def remove_stack(self, *, force: bool = False) -> None:
@@ -183,15 +182,24 @@ class Engine:
             return False
         names = ", ".join(sorted({resource.label for resource in deployment.pending}))
         self._say(f"The last update was killed while it worked on: {names}. Clearing that from the state.")
-        with tempfile.TemporaryDirectory(dir=self.paths.checkout / ".lab") as directory:  # made 0700
-            copy = str(Path(directory) / "state.json")
-            self._quiet("stack", "export", "--stack", self._stack, "--file", copy)
-            self._quiet("stack", "import", "--stack", self._stack, "--file", copy)
+        self._import(self._export())
         return True
+
+    def _export(self) -> dict[str, Any]:
+        """The stack's state as the engine exports it; read from its file where there is one, as the CLI takes 1 s."""
+        if self.backend is not None and (exported := state.export(self.backend, self.paths.stack, self.project)):
+            return exported
+        return dict(json.loads(run([*self._EXPORT, self._stack], env=self._env, cwd=self._cwd, seconds=120).stdout))
+
+    def _import(self, exported: Mapping[str, object]) -> None:
+        with tempfile.TemporaryDirectory(dir=self.paths.checkout / ".lab") as directory:  # made 0700
+            copy = Path(directory) / "state.json"
+            copy.write_text(json.dumps(exported))
+            self._quiet("stack", "import", "--stack", self._stack, "--file", str(copy))
 
     def _exported(self) -> state.Deployment | None:
         done = run(
-            ["pulumi", "stack", "export", "--stack", self._stack],
+            [*self._EXPORT, self._stack],
             env=self._env,
             cwd=self._cwd,
             check=False,

@@ -90,6 +90,12 @@ def stack_file(backend: Path, stack: str, project: str = PROJECT) -> Path:
 
 def read(backend: Path, stack: str, project: str = PROJECT) -> Deployment | None:
     """State of `stack`; None when there is no such stack; LabError when the file is damaged."""
+    document = export(backend, stack, project)
+    return None if document is None else _deployment(document["deployment"])
+
+
+def export(backend: Path, stack: str, project: str = PROJECT) -> dict[str, Any] | None:
+    """State of `stack` as `pulumi stack export` prints it, secrets as ciphertext; None and LabError as for `read`."""
     path = stack_file(backend, stack, project)
     try:
         document = json.loads(path.read_text())
@@ -101,7 +107,8 @@ def read(backend: Path, stack: str, project: str = PROJECT) -> Deployment | None
             where=str(path),
             next=f"Put the copy {path.name}.bak beside it in its place, then run ./lab destroy.",
         ) from error
-    return _deployment((document.get("checkpoint") or {}).get("latest"))
+    latest = (document.get("checkpoint") or {}).get("latest")
+    return {"version": document.get("version"), "deployment": latest}
 
 
 def parse_export(text: str) -> Deployment:

@@ -64,6 +64,9 @@ class Paper:
     def libvirt(self) -> Iterator[Paper]:
         yield self
 
+    def connect_early(self) -> None:
+        pass
+
     def forget(self, node: str) -> None:
         self.log.append(f"forget {node}")
 
