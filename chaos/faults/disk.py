@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults import damage, volume
 from chaos.faults.base import Proof
-from chaos.faults.guest import GuestFault, disarmed, each
+from chaos.faults.guest import GuestFault, boot_ids, disarmed, each
+from chaos.faults.oneshot import changed, forget, known, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.volume import Volume
 from machine.errors import LabError, UsageError
@@ -212,7 +213,8 @@ class LostWrites(DiskFault):
     """From now on the disk says it has written, and has not (dm-flakey, drop_writes).
 
     What the member acknowledges is in its memory alone: cutting its power, or healing, loses it. A member that forgets
-    what it has acknowledged is outside Raft's fault model, so healing replaces it.
+    what it has acknowledged is outside Raft's fault model, so healing replaces it. After a cut of the power the disk is
+    true again, and the fault holds until then all the same: what it lost stays lost.
     """
 
     name: ClassVar[str] = "lost-writes"
@@ -225,9 +227,26 @@ class LostWrites(DiskFault):
         damage.check_minority(self, lab)
         super().check(lab)
 
+    def baseline(self, lab: Lab) -> tuple[Proof, ...]:
+        """As for any disk, and which boot of each node it is."""
+        boots = boot_ids(lab, self.nodes)
+        remember(lab.paths, self.id, boots)
+        return (*super().baseline(lab), *known({f"boot id of {node}": boot for node, boot in boots.items()}))
+
     def make(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Exchange the table."""
         return volume.load(volume.DROP_WRITES, "dm_flakey")
+
+    def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+        """The probe; in force also on a node that has booted since."""
+        proof = super().look(lab, in_force=in_force)
+        suspect = [one.where for one in proof if in_force and not one.holds and one.where in self.nodes]
+        before = recall(lab.paths, self.id)
+        for node, boot in boot_ids(lab, suspect).items() if suspect else ():
+            booted = changed(f"boot id of {node}, whose disk had lied", node, before.get(node), boot)
+            if booted.holds:
+                proof = [booted if one.where == node else one for one in proof]
+        return proof
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Unmount first, so that nothing in memory reaches the disk any more, as when the power goes."""
@@ -239,6 +258,7 @@ class LostWrites(DiskFault):
         """Make the disk true again, and the members new ones."""
         super().lift(lab)
         damage.replace_all(self, lab)
+        forget(lab.paths, self.id)
 
     @property
     def expected(self) -> str:  # noqa: D102

@@ -57,6 +57,20 @@ def each(
         return dict(zip(names, pool.map(one, names), strict=True))
 
 
+def boot_ids(lab: Lab, nodes: Iterable[str]) -> dict[str, str]:
+    """The kernel's name of each node's boot, "" where nobody can log in; nodes are asked at once."""
+
+    def one(node: str) -> str:
+        try:
+            return lab.shell(node).run("cat /proc/sys/kernel/random/boot_id", seconds=20).stdout.strip()
+        except LabError:
+            return ""
+
+    names = list(nodes)
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
 def timer(fault_id: str) -> str:
     """Unit name, without its ending, of the timer and service that undo a fault."""
     return f"{UNIT_PREFIX}undo-{fault_id}"

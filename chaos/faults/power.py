@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.clocks import offsets, restore
+from chaos.faults.guest import boot_ids
 from chaos.faults.oneshot import OneShot, changed, forget, recall, remember
 from chaos.probes import SILENCE_SECONDS, Reach, answers, metrics, received_from, tcp_matrix
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine import libvirt_api
-from machine.errors import LabError
 from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Reset(PowerFault, OneShot):
 
     def facts(self, lab: Lab) -> dict[str, str]:
         """The boots that are under way."""
-        return {_boot_of(node): boot for node, boot in _boots(lab, self.nodes).items()}
+        return {_boot_of(node): boot for node, boot in boot_ids(lab, self.nodes).items()}
 
     def apply(self, lab: Lab) -> None:
         """Press all at once, and see that nobody answers on ssh any more."""
@@ -215,7 +215,7 @@ class Reset(PowerFault, OneShot):
         if not in_force or not all(one.holds for one in proof):
             return proof
         before = self.before(lab)
-        for node, boot in _boots(lab, self.nodes).items():
+        for node, boot in boot_ids(lab, self.nodes).items():
             absent = before.get(_absence_of(node), "")
             proof.append(Proof(_absence_of(node), "this host", "seen", absent or "not seen", bool(absent)))
             proof.append(changed(_boot_of(node), node, before.get(_boot_of(node)), boot))
@@ -237,20 +237,6 @@ def _boot_of(node: str) -> str:
 
 def _absence_of(node: str) -> str:
     return f"absence of ssh on {node}"
-
-
-def _boots(lab: Lab, nodes: Iterable[str]) -> dict[str, str]:
-    """The kernel's name of each node's boot; "" where nobody can log in."""
-
-    def one(node: str) -> str:
-        try:
-            return lab.shell(node).run("cat /proc/sys/kernel/random/boot_id", seconds=20).stdout.strip()
-        except LabError:
-            return ""
-
-    names = list(nodes)
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
 
 
 def _heard(lab: Lab, node: str) -> dict[str, float] | None:

@@ -17,6 +17,7 @@ from chaos.faults.volume import NOT_PROBED, Volume
 from chaos.lab import Lab
 from chaos.member import DAMAGING
 from machine.errors import UsageError
+from machine.paths import StackPaths
 
 GROUPS = (("etcd2",),)
 KINDS_OF_DISK: tuple[type[DiskFault], ...] = (DiskFull, DiskSlow, DiskError, DiskReadOnly, LostWrites)
@@ -211,3 +212,22 @@ def test_the_plain_table_comes_back_over_dropped_writes_only_when_nothing_is_mou
     assert "dmsetup load" in failing
     assert not [one for one in failing if one.startswith("umount")]
     assert "dmsetup load" not in calls("0 4194304 linear 254:16 0")
+
+
+@pytest.mark.parametrize(
+    ("boot", "table", "holds"),
+    [("one", "flakey drop_writes", True), ("one", "linear", False), ("two", "linear", True), ("", "linear", False)],
+)
+def test_a_disk_that_lied_counts_until_healed_also_when_its_power_was_cut(
+    boot: str, table: str, holds: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = StackPaths(tmp_path, "lab")
+    lab = cast("Lab", SimpleNamespace(paths=paths, running=lambda: ["etcd2"]))
+    fault = LostWrites(GROUPS)
+    probe = SHOWN[LostWrites] if table != "linear" else said()
+    monkeypatch.setattr(disk, "look", lambda _lab, nodes, *_script: dict.fromkeys(nodes, Volume.read(probe)))
+    monkeypatch.setattr(disk, "boot_ids", lambda _lab, nodes: dict.fromkeys(nodes, "one"))
+    fault.baseline(lab)
+    monkeypatch.setattr(disk, "boot_ids", lambda _lab, nodes: dict.fromkeys(nodes, boot))
+    assert [one.holds for one in fault.look(lab, in_force=True)] == [holds]
+    assert [one.holds for one in fault.look(lab, in_force=False)] == [table == "linear"]
