@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chaos.declared import standing, told
 from chaos.faults import records
 from chaos.faults.bridge import Bridge
+from chaos.faults.timekeeping import TOLERANCE, move
 from chaos.inside import Reading
 from chaos.lab import Lab
 from chaos.traces import GUEST, Found, read, script
@@ -19,9 +20,6 @@ from machine import libvirt_api
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, Deployment
 from machine.errors import LabError
-
-CLOCK_SECONDS = 0.5
-"""A clock further from the host's than this is set when mending."""
 
 MOVED_SECONDS = 2.0
 """A clock further from the host's than this was moved: less comes by itself in an emulated machine under load."""
@@ -96,11 +94,11 @@ def _guest(lab: Lab, node: str, *, mend: bool) -> Guest:
         raise LabError(
             f"{node} could not be looked over: {error}", next="See whether it can be logged in to."
         ) from error
-    limit = CLOCK_SECONDS if mend else MOVED_SECONDS
+    limit = TOLERANCE if mend else MOVED_SECONDS
     # the answer was under way for a moment, so this is only good to tell that all is well
     ahead = _ahead(lab, node, limit) if abs(there - here) > limit else 0.0
     if ahead and mend:
-        lab.shell(node).run(set_back(ahead), seconds=LOOK_SECONDS)
+        move(lab, node, -ahead)
     return Guest(node, tuple(traces), ahead)
 
 
@@ -109,11 +107,3 @@ def _ahead(lab: Lab, node: str, limit: float) -> float:
     if not isinstance(reading, Reading):
         raise reading
     return reading.offset if abs(reading.offset) > limit + reading.uncertainty else 0.0
-
-
-def set_back(ahead: float) -> str:
-    """Script that moves a guest's clock back by `ahead` seconds, however long the way there takes."""
-    return (
-        f"now=$(($(date +%s%N) - {round(ahead * 1e9)}))\n"
-        "date -s @$((now / 1000000000)).$(printf %09d $((now % 1000000000))) >/dev/null"
-    )

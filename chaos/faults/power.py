@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
-from chaos.faults.clocks import offsets, restore
 from chaos.faults.guest import boot_ids
 from chaos.faults.oneshot import OneShot, changed, forget, recall, remember
+from chaos.faults.timekeeping import offsets, restore
 from chaos.probes import SILENCE_SECONDS, Reach, answers, metrics, received_from, tcp_matrix
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine import libvirt_api

@@ -1,9 +1,10 @@
-"""A guest's clock: moved in steps, put right by the guest alone or by this host's clock, and its rate."""
+"""A guest's clock: read, moved in steps, put right by the guest alone or by this host's clock, and its rate."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chaos.faults.guest import CALL_SECONDS
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 RIGHT_SECONDS = 0.05
 """How far from this host's a clock may be that is right, beyond what the question leaves open."""
+
+TOLERANCE = 0.5
+"""Seconds within which a clock is left alone that is not a clock fault's matter: below what matters to etcd."""
+
+REACHED_SECONDS = 30.0
+"""How long a guest may take to tell its time when its machine has just gone on."""
 
 NOMINAL_TICK = 10000
 """Microseconds that the kernel adds per tick of USER_HZ = 100 (adjtimex(2)); it takes 9000 to 11000."""
@@ -72,6 +79,43 @@ def set_right(lab: Lab, node: str, seconds: float = 60.0) -> Reading:
         raise Pending(told(reading))
 
     return wait_until(attempt, f"a right clock on {node}", seconds=seconds, every=0.0)
+
+
+def move(lab: Lab, node: str, seconds: float) -> None:
+    """Move a guest's clock by so much, once: never repeated, as what is lost on the way may have been done."""
+    lab.shell(node).run(shift_script(str(round(seconds * 1e9))), seconds=CALL_SECONDS)
+
+
+def offsets(lab: Lab, nodes: Iterable[str]) -> dict[str, float]:
+    """Seconds by which each node's clock is ahead of this host's; waits for nodes that do not answer yet.
+
+    Raises DeadlineError.
+    """
+    names = list(nodes)
+
+    def one(node: str) -> float:
+        def ask() -> float:
+            try:
+                return lab.inside.session(lab.shell(node)).clock().offset
+            except LabError as error:
+                lab.inside.forget(node)
+                raise Pending(str(error)) from error
+
+        return wait_until(ask, f"the clock of {node}", seconds=REACHED_SECONDS)
+
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def restore(lab: Lab, wanted: Mapping[str, float]) -> None:
+    """Move each node's clock to where it stood against this host's, unless it is about there.
+
+    Once, and no closer: another fault may be at work on it. A machine whose processors were halted does not see time
+    pass (qemu stops its virtual clock with them), and nothing in the guest puts that right.
+    """
+    for node, now in offsets(lab, wanted).items():
+        if abs(wanted[node] - now) > TOLERANCE:
+            move(lab, node, wanted[node] - now)
 
 
 def is_right(reading: Reading) -> bool:

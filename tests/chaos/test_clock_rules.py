@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from chaos.faults import timekeeping as clock
 from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
 from chaos.inside import Reading
 from chaos.lab import Lab
+from machine.errors import LabError
 
 
 def shell(script: str, tmp_path: Path, uptime: str = "100.05", now: int = 0) -> str:
@@ -126,3 +127,43 @@ def test_a_clock_gets_right_however_late_the_guest_is(offset: float, lag: float)
     guest = PaperGuest(offset, lag)
     assert abs(clock.set_right(cast("Lab", guest), "a").offset) <= clock.RIGHT_SECONDS + 0.002
     assert guest.steps <= 3
+
+
+class Guests:
+    """Guests whose clocks stand somewhere, move as they are told, and may not answer at first."""
+
+    def __init__(self, stand: dict[str, float], silent: int = 0) -> None:
+        self.stand = stand
+        self.silent = silent
+        self.moves: list[str] = []
+        self.inside = SimpleNamespace(session=lambda node: SimpleNamespace(clock=lambda: self._tell(node)),
+                                      forget=lambda _: None)  # fmt: skip
+
+    def _tell(self, node: str) -> Reading:
+        if self.silent:
+            self.silent -= 1
+            raise LabError(f"Lost the shell in {node}")
+        return Reading(self.stand[node], 0.01, 0, 0)
+
+    def shell(self, node: str) -> Any:
+        guests = self
+
+        class Here(str):
+            __slots__ = ()
+
+            def run(self, script: str, seconds: float) -> None:  # noqa: ARG002
+                guests.moves.append(node)
+                guests.stand[node] += int(script.split(";", maxsplit=1)[0].removeprefix("by=")) / 1e9
+
+        return Here(node)
+
+
+def test_clocks_of_halted_machines_are_put_where_they_stood_and_no_other_is_touched() -> None:
+    lab: Any = Guests({"a": -33.25, "b": 0.3, "c": 20.0}, silent=1)
+    clock.restore(lab, {"a": 0.0, "b": 0.0, "c": 60.5})
+    assert lab.stand == pytest.approx({"a": 0.0, "b": 0.3, "c": 60.5})
+    assert lab.moves == ["a", "c"]
+
+
+def test_of_no_nodes_no_clock_is_asked() -> None:
+    assert clock.offsets(cast("Lab", None), []) == {}

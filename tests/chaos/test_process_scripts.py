@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults import process, unit
-from chaos.faults.clocks import shift_script
 from chaos.faults.etcd import MoveLeader
 from chaos.faults.lag import _APPLIED, _SAVED, _SENT, KEEP, SnapshotLag, _beyond, _newest
 from chaos.faults.oneshot import changed, forget, known, recall, remember
@@ -40,7 +39,6 @@ SCRIPTS = {
     "unset": process._unset("MemoryMax", "infinity"),
     "settings": changed_settings("nospace-1", {"quota-backend-bytes": 5}),
     "usual": usual_settings(),
-    "clock": shift_script(-1.5),
 }
 
 NODE = (("etcd1",),)
@@ -208,12 +206,3 @@ def test_a_leader_is_not_asked_to_hand_over_to_itself() -> None:
     with pytest.raises(UsageError, match="etcd1 leads already"):
         MoveLeader(NODE).check(LAB)
     MoveLeader((("etcd2",),)).check(LAB)
-
-
-@given(st.floats(min_value=-1000, max_value=1000))
-def test_a_clock_is_moved_by_what_is_asked(seconds: float) -> None:
-    """Run by bash, with `date` replaced by what it was told."""
-    script = shift_script(seconds).replace("exec date -u -s", "echo").replace(">/dev/null", "$EPOCHREALTIME")
-    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    told, now = done.stdout.split()
-    assert float(told.lstrip("@")) - float(now) == pytest.approx(seconds, abs=0.2)
