@@ -121,6 +121,14 @@ def joined(play: Play, node: str, *, within: float = 120.0) -> None:
         step.observed(f"{wait_until(level, f'{node} to catch up', seconds=60)}, {since(begun):.1f} s after healing")
 
 
+def follower_returns(play: Play, fault: str, follower: str, leader: str, other: str) -> None:
+    """A follower is taken by a fault and comes back: no gap, every entry, and no election in all that time."""
+    made, term = follower_lost(play, fault, follower, leader, other)
+    play.heal(made)
+    joined(play, follower)
+    no_election(play, leader, term)
+
+
 @contextmanager
 def reads_on(play: Play, node: str, key: str) -> Iterator[list[Op]]:
     """Linearizable reads of a key on one member all the time, over one connection that was there before the block."""

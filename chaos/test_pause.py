@@ -7,7 +7,7 @@ import time
 import pytest
 
 from chaos.elections import USER_DEADLINE
-from chaos.leadership import follower_lost, joined, no_election, old_leader_returns
+from chaos.leadership import follower_returns, joined, old_leader_returns
 from chaos.oracle import request_bound
 from chaos.play import Play, scenario
 from chaos.writing import calm, ledger_everywhere, more_writes
@@ -26,10 +26,7 @@ def test_a_halted_leader_does_not_lie_when_it_goes_on(scenario: Play) -> None:
 def test_a_halted_follower_costs_nothing(scenario: Play) -> None:
     """The others serve, and it catches up; with pre-vote its return moves no term."""
     first, second, third, *_ = scenario.need_nodes(3)
-    paused, term = follower_lost(scenario, "pause", third, first, second)
-    scenario.heal(paused)
-    joined(scenario, third)
-    no_election(scenario, first, term)
+    follower_returns(scenario, "pause", third, first, second)
 
 
 @scenario("P3", "power off a majority: no write is acknowledged, then all is there again")
@@ -77,7 +74,4 @@ def test_a_majority_without_power_stops_writes_and_loses_none(scenario: Play) ->
 def test_a_reset_follower_joins_by_itself(scenario: Play) -> None:
     """What it acknowledged was synced, so that nothing is missing; nobody is elected."""
     first, second, third, *_ = scenario.need_nodes(3)
-    reset, term = follower_lost(scenario, "reset", third, first, second)
-    scenario.heal(reset)
-    joined(scenario, third)
-    no_election(scenario, first, term)
+    follower_returns(scenario, "reset", third, first, second)

@@ -9,10 +9,10 @@ import pytest
 from chaos.leadership import (
     elected_after,
     follower_lost,
+    follower_returns,
     going_on,
     joined,
     leader_lost,
-    no_election,
     old_leader_returns,
     term_of,
 )
@@ -38,20 +38,14 @@ def test_a_killed_leader_is_replaced_and_comes_back(scenario: Play) -> None:
 def test_a_killed_follower_costs_nothing(scenario: Play) -> None:
     """No election, no gap; it comes back by itself, with every entry."""
     first, second, third, *_ = scenario.need_nodes(3)
-    kill, term = follower_lost(scenario, "kill", third, first, second)
-    scenario.heal(kill)
-    joined(scenario, third)
-    no_election(scenario, first, term)
+    follower_returns(scenario, "kill", third, first, second)
 
 
 @scenario("C3", "SIGSTOP to a follower: the others serve, it goes on where it was", "quick")
 def test_a_stopped_follower_costs_nothing(scenario: Play) -> None:
     """Its kernel takes what is sent; nobody waits for it. After SIGCONT it has a term's pre-vote and no election."""
     first, second, third, *_ = scenario.need_nodes(3)
-    stopped, term = follower_lost(scenario, "stop-process", third, first, second)
-    scenario.heal(stopped)
-    joined(scenario, third)
-    no_election(scenario, first, term)
+    follower_returns(scenario, "stop-process", third, first, second)
 
 
 @scenario("C4", "SIGSTOP to the leader: it wakes up as leader of the past, and tells nothing stale")
