@@ -15,7 +15,7 @@ from chaos.oracle import election_bound
 from chaos.play import Play, since
 from chaos.workload.client import Client, Endpoint
 from chaos.workload.outcome import Op
-from chaos.writing import calm, more_writes, writes_go_on
+from chaos.writing import calm, more_writes, put_ok, writes_go_on
 from machine.errors import InconclusiveError, LabError
 from machine.waiting import Pending, wait_until
 
@@ -174,10 +174,7 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
     with reads_on(play, leader, key) as ops:
         fault = leader_lost(play, fault_name, leader, other)
         term = term_of(play)
-        with play.step(f"put {key} on {other}", "OK") as step:
-            put = play.lab.client(other).put(key, new)
-            step.observed(put)
-            assert put.ok, put  # noqa: S101
+        put_ok(play, other, key, new, f"put {key} on {other}")
         acknowledged_ns = time.monotonic_ns()
         play.heal(fault)
         with play.step(f"reads on {leader} after it goes on", f"{new!r}, never {old!r}") as step:

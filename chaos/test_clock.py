@@ -8,6 +8,7 @@ import pytest
 
 from chaos.elections import leads_on, serves, status_of
 from chaos.play import Play, scenario
+from chaos.writing import get_ok
 from machine.errors import InconclusiveError
 
 TTL = 600
@@ -25,10 +26,7 @@ def unmoved(play: Play, fault: str, word: str, **params: float) -> None:
     lease = granted(play, second)
     play.inject(fault, first if word == "leader" else second, **params)
     leads_on(play, first, term, play.lab.manifest.node_names)
-    with play.step("data kept", value) as step:
-        got = play.lab.client(second).get(f"served/{first}", deadline=10)
-        step.observed(got)
-        assert got.value == value
+    get_ok(play, second, f"served/{first}", value, "data kept", deadline=10)
     serves(play, second, reader=first)
     with play.step("lease", f"most of its {TTL} s left, as it counts monotonic time") as step:
         left = remaining(play, second, lease)

@@ -10,6 +10,7 @@ import pytest
 from chaos.elections import healed, knows_no_leader, leads_on, serves, status_of, successor, waits_in_vain
 from chaos.oracle import pre_vote
 from chaos.play import Play, scenario
+from chaos.writing import get_ok
 
 pytestmark = pytest.mark.network
 
@@ -175,10 +176,7 @@ def test_a_follower_without_a_link_comes_back(scenario: Play) -> None:
     leads_on(scenario, first, term, [first, *rest])
     scenario.heal_all()
     healed(scenario)
-    with scenario.step(f"get from {second}", value) as step:
-        got = scenario.lab.client(second).get(f"served/{first}", deadline=15)
-        step.observed(got)
-        assert got.value == value
+    get_ok(scenario, second, f"served/{first}", value, f"get from {second}", deadline=15)
     if pre_vote(scenario.lab.manifest):
         leads_on(scenario, first, term, scenario.lab.manifest.node_names)
 

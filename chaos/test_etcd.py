@@ -10,7 +10,7 @@ from chaos.faults.quota import EXCEEDED
 from chaos.leadership import going_on, joined, term_of
 from chaos.play import Play, scenario
 from chaos.workload.availability import measure
-from chaos.writing import calm, ledger_everywhere, more_writes, same_data, writes_go_on
+from chaos.writing import calm, ledger_everywhere, more_writes, put_ok, same_data, writes_go_on
 
 pytestmark = pytest.mark.etcd
 
@@ -75,10 +75,7 @@ def test_a_full_quota_stops_puts_and_nothing_else(scenario: Play) -> None:
     scenario.heal(nospace)
     joined(scenario, third)
     for node in (first, second, third):
-        with scenario.step(f"put on {node} after healing", "OK") as step:
-            put = scenario.lab.client(node).put(key, "again")
-            step.observed(put)
-            assert put.ok, put
+        put_ok(scenario, node, key, "again", f"put on {node} after healing")
 
 
 @scenario("E4", "leadership moved: a new term, and hardly a pause", "quick")

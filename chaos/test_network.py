@@ -13,6 +13,7 @@ from chaos.faults.base import Fault
 from chaos.measure.expect import first_event, own_term
 from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
 from chaos.play import Play, election_seconds, scenario, since
+from chaos.writing import get_ok, put_ok
 from infra.view import View, view_from
 from machine.waiting import Pending, wait_until
 
@@ -87,14 +88,8 @@ def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
     lab = scenario.lab
     cut_off(scenario, first, second)
     value = f"value2-{time.monotonic_ns()}"
-    with scenario.step(f"put key value2 on {first}", "OK") as step:
-        put = lab.client(first).put("key", value)
-        step.observed(put)
-        assert put.ok, put
-    with scenario.step(f"get key on {third}", value) as step:
-        got = lab.client(third).get("key")
-        step.observed(got)
-        assert got.value == value
+    put_ok(scenario, first, "key", value, f"put key value2 on {first}")
+    get_ok(scenario, third, "key", value, f"get key on {third}")
     server = request_bound(lab.manifest)
     limits = f"client's limit {USER_DEADLINE:g} s, server's 5 s + 2T = {server:g} s"
     with ThreadPoolExecutor(1) as pool:
@@ -128,10 +123,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
     cut_ns = time.monotonic_ns()
     fault = cut_off(scenario, first, second)
     value = f"value2-{time.monotonic_ns()}"
-    with scenario.step(f"put key value2 on {first} meanwhile", "OK") as step:
-        put = lab.client(first).put("key", value)
-        step.observed(put)
-        assert put.ok, put
+    put_ok(scenario, first, "key", value, f"put key value2 on {first} meanwhile")
     told = term_after_campaigns(scenario, second, cut_ns)
     healed_ns = time.monotonic_ns()
     during = own_term(scenario, second, cut_ns, healed_ns, told)
@@ -162,10 +154,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
         window=(cut_ns, healed_ns),
     )
     scenario.compare("term-after-heal", after - before, window=(cut_ns, time.monotonic_ns()))
-    with scenario.step(f"get key on {second}", value) as step:
-        got = lab.client(second).get("key")
-        step.observed(got)
-        assert got.value == value
+    get_ok(scenario, second, "key", value, f"get key on {second}")
 
 
 def term_after_campaigns(play: Play, member: str, cut_ns: int) -> int:

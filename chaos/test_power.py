@@ -12,7 +12,7 @@ from chaos.oracle import election_bound
 from chaos.play import Play, scenario, since
 from chaos.workload.availability import Availability, measure, slow_limit
 from chaos.workload.client import WRITER_DEADLINE, Writer
-from chaos.writing import CALM_PUTS, calm, more_writes
+from chaos.writing import CALM_PUTS, calm, get_ok, more_writes, put_ok
 from machine.waiting import Pending, wait_until
 
 CONNECT_SECONDS = 5.0
@@ -56,14 +56,8 @@ def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
         scenario.inject("power-off", third)
         off_ns, _ = scenario.taken_hold()
         value = f"value-{time.monotonic_ns()}"
-        with scenario.step(f"put key value on {first}", "OK") as step:
-            put = lab.client(first).put("key", value)
-            step.observed(put)
-            assert put.ok, put
-        with scenario.step(f"get key on {second}", value) as step:
-            got = lab.client(second).get("key")
-            step.observed(got)
-            assert got.value == value
+        put_ok(scenario, first, "key", value, f"put key value on {first}")
+        get_ok(scenario, second, "key", value, f"get key on {second}")
         bound = election_bound(lab.manifest) + WRITER_DEADLINE
         with scenario.step("writes go on", f"no gap over {bound:.1f} s") as step:
             more_writes(writer, CALM_PUTS, 30)
@@ -87,10 +81,7 @@ def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
     scenario.lead_from(first)
     off = scenario.inject("power-off", third)
     value = f"while-away-{time.monotonic_ns()}"
-    with scenario.step(f"put key on {first} while {third} is away", "OK") as step:
-        put = lab.client(first).put("key", value)
-        step.observed(put)
-        assert put.ok, put
+    put_ok(scenario, first, "key", value, f"put key on {first} while {third} is away")
     leader, term = leader_and_term(scenario)
     with lab.writer(first) as writer:
         count = calm(scenario, writer)
@@ -119,10 +110,7 @@ def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
         assert back.ok
         assert not back.leader
         assert back.raft_term == led.raft_term
-    with scenario.step(f"get key on {third}", value) as step:
-        got = lab.client(third).get("key")
-        step.observed(got)
-        assert got.value == value
+    get_ok(scenario, third, "key", value, f"get key on {third}")
     scenario.compare("term-return", term_after - term, window=(on.started_ns, time.monotonic_ns()))
 
 

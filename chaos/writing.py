@@ -1,11 +1,11 @@
-"""Steps that scenarios share: a background writer in calm, writes that go on, a ledger read everywhere, equal data."""
+"""Steps that scenarios share: a background writer in calm, writes that go on, one put or get, a ledger, equal data."""
 
 from __future__ import annotations
 
 from chaos.oracle import election_bound
 from chaos.play import Play
 from chaos.workload.availability import SLOW_SECONDS, Availability, measure, slow_limit
-from chaos.workload.client import WRITER_DEADLINE, Writer
+from chaos.workload.client import DEADLINE, WRITER_DEADLINE, Writer
 from machine.errors import InconclusiveError, LabError
 from machine.waiting import Pending, wait_until
 
@@ -55,6 +55,22 @@ def writes_go_on(
             )
         assert found.longest <= bound  # noqa: S101 - a step of a scenario
     return found
+
+
+def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
+    """A step: this one put to a node is acknowledged."""
+    with play.step(title, "OK") as step:
+        done = play.lab.client(node).put(key, value)
+        step.observed(done)
+        assert done.ok, done  # noqa: S101
+
+
+def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline: float = DEADLINE) -> None:
+    """A step: a linearizable read on a node gives this value."""
+    with play.step(title, value) as step:
+        got = play.lab.client(node).get(key, deadline=deadline)
+        step.observed(got)
+        assert got.value == value  # noqa: S101
 
 
 def ledger_everywhere(play: Play, writer: Writer) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from chaos.checker.model import NULL, History, Outcome
 from chaos.checker.rows import Compiled, compile_rows, effects, leased_keys, unknown_writes
@@ -91,6 +91,12 @@ class Stream:
     """Spans of revisions that were compacted away before a resumption reached them."""
     values: dict[str, str | int | None] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, created: Event) -> Self:
+        """A watch that was just created: it tells from the revision it asked for, or from the next one on."""
+        begin = created.start or created.revision + 1
+        return cls(created, begin=begin, told=begin - 1, high=begin - 1)
+
     def covers(self, key: str) -> bool:
         """Whether it asked for this key."""
         first, end = self.created.key, self.created.end
@@ -163,8 +169,7 @@ def check_watches(history: History, events: Iterable[Event]) -> Violation | None
     for event in events:
         stream = streams.get(event.watch)
         if stream is None:
-            begin = event.start or event.revision + 1
-            streams[event.watch] = Stream(event, begin=begin, told=begin - 1, high=begin - 1)
+            streams[event.watch] = Stream.of(event)
             continue
         wrong = stream.take(event)
         if wrong is not None:

@@ -168,9 +168,7 @@ class DiskError(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Plain table, and a file system read anew: ext4 has given up its journal, pages may be lost."""
-        return "\n".join(
-            (volume.LINEAR, volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT, volume.TIDY, volume.START_ETCD)
-        )
+        return volume.ANEW
 
     @property
     def expected(self) -> str:  # noqa: D102
@@ -195,9 +193,7 @@ class DiskReadOnly(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Check and mount it anew."""
-        return "\n".join(
-            (volume.LINEAR, volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT, volume.TIDY, volume.START_ETCD)
-        )
+        return volume.ANEW
 
     @property
     def expected(self) -> str:  # noqa: D102

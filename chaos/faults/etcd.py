@@ -9,6 +9,7 @@ from chaos.faults import keys
 from chaos.faults.base import Fault, Proof
 from chaos.faults.guest import each
 from chaos.faults.oneshot import OneShot, changed, recall, remember
+from chaos.faults.volume import DATA_DIR
 from machine.errors import LabError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ DEFRAGMENT_SECONDS = 60.0
 
 HEALTHY_SECONDS = 60.0
 
-DB_FILE = "/var/lib/etcd/member/snap/db"
+DB_FILE = f"{DATA_DIR}/member/snap/db"
 
 
 def one_node(fault: Fault, role: str) -> None:

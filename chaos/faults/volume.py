@@ -102,6 +102,9 @@ active | activating | reloading) ;;
 *) systemctl reset-failed etcd.service 2>/dev/null; systemctl start --no-block etcd.service ;;
 esac"""
 
+ANEW = "\n".join((LINEAR, KILL_ETCD, UNMOUNT, MOUNT, TIDY, START_ETCD))
+"""A plain table and a file system read anew, for one that was in trouble."""
+
 FILL_UP = f"""
 room() {{ echo $(($(stat -f -c '%a * %S' {DATA_DIR}))); }}
 at=0; tries=0

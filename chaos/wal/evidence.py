@@ -62,8 +62,7 @@ def watched_whole(events: Iterable[Event], base: int, until: str) -> bool:
     for event in events:
         stream = streams.get(event.watch)
         if stream is None:
-            begin = event.start or event.revision + 1
-            streams[event.watch] = Stream(event, begin=begin, told=begin - 1, high=begin - 1)
+            streams[event.watch] = Stream.of(event)
         else:
             stream.take(event)
     return any(
