@@ -258,7 +258,7 @@ def _sweep_guests(lab: Lab, note: _Note) -> None:
 
 
 def _wait_healthy(lab: Lab, note: _Note, say: Say) -> None:
-    """Wait; replace members and calm alarms where the cluster does not get healthy by itself."""
+    """Wait; look again, replace members and calm alarms where the cluster does not get healthy by itself."""
     ends = time.monotonic() + HEALTHY_SECONDS
     beat = Heartbeat("waiting for a healthy cluster", say=say).beat
     damaged = any(record.name in member.DAMAGING for record in records.load_all(lab.paths)[0])
@@ -272,6 +272,7 @@ def _wait_healthy(lab: Lab, note: _Note, say: Say) -> None:
             if left <= 0:
                 raise
         damaged = False
+        _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
         if _replace_members(lab, note, say) or _calm_alarms(lab, note):
             ends = time.monotonic() + HEALTHY_SECONDS
 
