@@ -157,11 +157,35 @@ def _scenario(dice: random.Random, name: str, lab: Manifest, operations: int, ve
                 {"rule": "election", "observed": patience, "allowed_low": 2.7, "allowed_high": 6.3}
                 | {"verdict": "inside", "why": f"{patience} s, allowed 2.70 to 6.30 s by [T - H, 2T + H]"}
             ],
+            "traffic": {"phases": _traffic(dice, nodes, victim), "readings": 4 * len(nodes) - 1, "without_answer": 1},
             "write_availability": {"puts": operations, "longest_gap_seconds": patience},
         },
         steps=_steps(course, verdict),
     )
     return Made(scenario, _history(dice, course, operations), _samples(dice, course), _events(course))
+
+
+def _traffic(dice: random.Random, nodes: tuple[str, ...], victim: str) -> Json:
+    """Figures as chaos.measure.traffic makes them; the victim was not read while it was cut off."""
+    return {
+        phase: {
+            node: {
+                "seconds": 12.0,
+                "fsync_mean_seconds": round(dice.uniform(0.005, 0.03), 5),
+                "fsyncs_per_second": round(dice.uniform(2, 9), 2),
+                "commit_mean_seconds": round(dice.uniform(0.01, 0.05), 5),
+                "commits_per_second": round(dice.uniform(1, 4), 2),
+                "peer_sent_bytes_per_second": dice.randrange(500, 9000),
+                "peer_received_bytes_per_second": dice.randrange(500, 9000),
+                "client_sent_bytes_per_second": dice.randrange(100, 2000),
+                "client_received_bytes_per_second": dice.randrange(100, 2000),
+                "restarted": False,
+            }
+            for node in nodes
+            if node != victim or phase == "before"
+        }
+        for phase in ("before", "during", "after")
+    }
 
 
 def _steps(course: _Course, verdict: Verdict) -> list[Step]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from chaos.lab import Lab
+from chaos.probes import linked as linked_nodes
 from machine.errors import LabError
 from machine.process import tail
 
@@ -18,8 +19,12 @@ LOG_LINES = 400
 def collect(lab: Lab, directory: Path) -> None:
     """Write what can be had into `directory`; what cannot is named in its place."""
     directory.mkdir(parents=True, exist_ok=True)
+    try:
+        up = linked_nodes(lab)
+    except LabError:  # the hypervisor says nothing: then every node is tried
+        up = list(lab.manifest.node_names)
     with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
-        list(pool.map(lambda node: _node(lab, node, directory), lab.manifest.node_names))
+        list(pool.map(lambda node: _node(lab, node, directory, linked=node in up), lab.manifest.node_names))
     try:
         status = [asdict(one) for one in lab.cluster.status()]
         (directory / "status.json").write_text(json.dumps(status, indent=1, default=str) + "\n")
@@ -28,10 +33,13 @@ def collect(lab: Lab, directory: Path) -> None:
         (directory / "status.json").write_text(json.dumps({"error": str(error)}) + "\n")
 
 
-def _node(lab: Lab, node: str, directory: Path) -> None:
+def _node(lab: Lab, node: str, directory: Path, *, linked: bool) -> None:
     console = lab.paths.consoles / f"{node}.log"
     text = console.read_text(errors="replace") if console.exists() else f"no console log at {console}"
     (directory / f"{node}.console.log").write_text(tail(text, CONSOLE_LINES) + "\n")
+    if not linked:
+        (directory / f"{node}.etcd.log").write_text("not to be had: the node has no power or no link\n")
+        return
     try:
         command = f"journalctl -u etcd.service -n {LOG_LINES} --no-pager -o short-monotonic"
         log = lab.shell(node).run(command, seconds=30, check=False).stdout

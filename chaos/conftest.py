@@ -213,6 +213,8 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
         try:
             _mend(play, failed=failed)
             healthy = True
+            if play.measures is not None and scenario_recorder.scenario.faults:
+                play.measures.phase_ends("after")
         finally:
             try:
                 checks.conclude(play, healthy=healthy)

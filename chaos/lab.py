@@ -11,6 +11,8 @@ from typing import Self
 
 from chaos.faults.lease import Keeper
 from chaos.inside import Inside
+from chaos.measure.sampler import period_of
+from chaos.measure.traffic import Pages
 from chaos.workload.client import Client, Endpoint, Writer
 from infra.access import shell_for
 from infra.cluster import Cluster
@@ -53,6 +55,8 @@ class Lab:
         self.keeper = Keeper(RENEW_EVERY)
         self.inside = Inside()
         """Shells kept open in the guests, for probes."""
+        self.pages = Pages(manifest, period_of(manifest))
+        """Readings of the members' metrics pages, within what sampling may cost."""
         self._shells: dict[str, Shell] = {}
         self._clients: dict[str, Client] = {}
         self._processes = 0
@@ -67,6 +71,7 @@ class Lab:
         """End what this process keeps open; faults stay as they are (renewed cuts run out)."""
         self.keeper.close()
         self.inside.close()
+        self.pages.close()
         for client in self._clients.values():
             client.close()
         self._clients.clear()

@@ -161,6 +161,8 @@ class Play:
     def inject(self, name: str, *words: str, **params: Param) -> Fault:
         """Inject a fault and require its proof; it is healed at the end at the latest."""
         fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
+        if self.measures is not None and not self.recorder.scenario.faults:
+            self.measures.phase_ends("before")
         with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
             # from the start: a proof may take longer than the lease
             self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
@@ -178,6 +180,8 @@ class Play:
         """Heal a fault and require the proof that it is gone."""
         if self.workload is not None:
             checks.settle(self.workload, checks.windows(self))
+        if self.measures is not None and [other for other, _ in self._in_force] == [fault]:
+            self.measures.phase_ends("during")
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             lost = self._lost(fault)
             self.lab.keeper.release(fault.id)

@@ -7,20 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from infra.manifest import METRICS_PORT, Node
-from machine.errors import LabError
-from machine.ssh import Shell
-
 FSYNC: Final = "etcd_disk_wal_fsync_duration_seconds"
 ROUND_TRIP: Final = "etcd_network_peer_round_trip_time_seconds"
 SENT: Final = "etcd_network_peer_sent_bytes_total"
 RECEIVED: Final = "etcd_network_peer_received_bytes_total"
+COMMIT: Final = "etcd_disk_backend_commit_duration_seconds"
+CLIENT_SENT: Final = "etcd_network_client_grpc_sent_bytes_total"
+CLIENT_RECEIVED: Final = "etcd_network_client_grpc_received_bytes_total"
+STARTED: Final = "process_start_time_seconds"
 LATE_HEARTBEATS: Final = "etcd_server_heartbeat_send_failures_total"
 LEADER_CHANGES: Final = "etcd_server_leader_changes_seen_total"
-WANTED: Final = (FSYNC, ROUND_TRIP, SENT, RECEIVED, LATE_HEARTBEATS, LEADER_CHANGES)
+WANTED: Final = (
+    FSYNC,
+    ROUND_TRIP,
+    SENT,
+    RECEIVED,
+    COMMIT,
+    CLIENT_SENT,
+    CLIENT_RECEIVED,
+    STARTED,
+    LATE_HEARTBEATS,
+    LEADER_CHANGES,
+)
 
-PATTERN: Final = " ".join(f"-e ^{name}" for name in WANTED)
-"""Words for grep: the lines of a page that we use."""
+PATTERN: Final = " ".join(f"-e ^{name}" for name in (FSYNC, ROUND_TRIP))
+"""Words for grep: the lines of a page that calibration uses."""
 
 _LINE: Final = re.compile(r"^(\w+?)(_bucket|_sum|_count)?(?:\{(.*)\})? ([-+0-9.eEInfNa]+)$")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -94,12 +105,3 @@ def parse(text: str) -> Page:
             numbers[key] = value
     made = {key: Histogram(tuple(sorted(rows)), counts.get(key, 0), sums.get(key, 0)) for key, rows in buckets.items()}
     return Page(made, numbers)
-
-
-def fetch(shell: Shell, node: Node, seconds: float = 15.0) -> Page:
-    """The page of a node, read on the node itself so that only what we use travels. Raises LabError."""
-    script = f"curl -sf --max-time {round(seconds)} http://{node.address}:{METRICS_PORT}/metrics | grep {PATTERN}"
-    done = shell.run(script, seconds=seconds + 2, check=False)
-    if not done.ok:
-        raise LabError(f"{node.name} shows no metrics", where=f"{node.address}:{METRICS_PORT}")
-    return parse(done.stdout)

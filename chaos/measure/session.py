@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
 from chaos.measure import events, figures
 from chaos.measure.clocks import ClockMap, Reading, read_clock
 from chaos.measure.events import Event
-from chaos.measure.sampler import PERIOD, Sampler
+from chaos.measure.sampler import Sampler, period_of
 from chaos.measure.samples import Sample
+from chaos.measure.traffic import Phase, Traffic
+from chaos.probes import linked
 from chaos.report.outages import find_outages
 from machine.errors import LabError
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from chaos.lab import Lab
     from chaos.report import FaultEntry, ScenarioRecorder
 
-T = TypeVar("T")
+CONNECT_SECONDS: Final = 10.0
+"""For connecting by ssh: a scenario waits for no node that does not take part; a second and more under TCG."""
 
 STOPPING: Final = frozenset({"power-off", "pause", "reset", "rollback"})
 """Faults that stop a guest's clock or end its boot: what the time line calls power."""
@@ -42,11 +45,13 @@ class Measures:
         self._readings: list[Reading] = []
         self._since: dict[str, float] = {}
         self._sampler = Sampler.of(lab.manifest, lab.paths, recorder.evidence_dir / "samples.jsonl")
+        self._traffic = Traffic(lab.pages, recorder.evidence_dir / "traffic.jsonl")
         self._begun_ns = time.monotonic_ns()
 
     def __enter__(self) -> Self:
         self._begun_ns = time.monotonic_ns()
         self._sampler.__enter__()
+        self._traffic.begin()
         self._each("clock", self._open_node)
         return self
 
@@ -57,6 +62,11 @@ class Measures:
         except Exception as problem:  # noqa: BLE001 - measuring never changes what a scenario found
             self._say(f"{type(problem).__name__}: {problem}")
 
+    def phase_ends(self, phase: Phase) -> None:
+        """Read every member's counters, beside what goes on: the part of the scenario before, during or after faults
+        ends now."""
+        self._traffic.end(phase)
+
     @property
     def samples(self) -> list[Sample]:
         """Every sample so far, in order of time."""
@@ -65,7 +75,7 @@ class Measures:
     def collect(self) -> list[Event]:
         """etcd's log since the scenario's beginning, on the host's time line, and the power of the machines.
 
-        May be called while the scenario goes on; nodes that do not answer are left out and said.
+        May be called while the scenario goes on; nodes without a link are left out, those that do not answer are said.
         """
         texts: dict[str, str] = {}
 
@@ -107,12 +117,13 @@ class Measures:
             self._recorder.metric("recovery", told)
         if history:
             self._recorder.metric("unavailability", unavailability(history))
+        self._recorder.metric("traffic", self._traffic.finish())
         self._recorder.metric(
             "measured",
             {
                 "samples": len(samples),
                 "unanswered": sum(not one.ok for one in samples),
-                "resolution_seconds": PERIOD,
+                "resolution_seconds": period_of(self._lab.manifest),
                 "events": len(seen),
                 "clock_within_seconds": round(max((one.within for one in self._readings), default=0.0), 3),
             },
@@ -132,11 +143,12 @@ class Measures:
         self._readings.append(read_clock(self._lab.shell(node)))
 
     def _each(self, what: str, call: Callable[[str], None]) -> None:
-        """Do something on all nodes that run, at once; what fails is said."""
-        nodes = self._lab.running()
+        """Do something on all nodes at once; what fails is said. A node without a link would only take time."""
+        nodes = linked(self._lab)
 
         def tried(node: str) -> None:
             try:
+                self._lab.shell(node).open(CONNECT_SECONDS)
                 call(node)
             except LabError as error:
                 self._say(f"{what} of {node}: {error.what}")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.report.model import Report
+from chaos.report.model import Report, Scenario
 from chaos.report.runs import Run
 from chaos.report.words import figures, ordered, settings, tell, verdict_of
 
@@ -146,8 +146,13 @@ def _values(report: Report) -> dict[str, Any]:
     for scenario in ordered(report.scenarios):
         if scenario.ended_ns or scenario.seconds:
             found[f"{scenario.id} seconds"] = scenario.seconds
-        found |= {f"{scenario.id} {name}": value for name, value in figures(scenario.metrics).items()}
+        found |= {f"{scenario.id} {name}": value for name, value in figures(_compared(scenario)).items()}
     return {name: value for name, value in found.items() if not name.endswith(INSTANT) and _shown(value)}
+
+
+def _compared(scenario: Scenario) -> dict[str, Any]:
+    """Metrics that two runs are compared by: traffic follows what each run's clients happened to ask for."""
+    return {name: value for name, value in scenario.metrics.items() if name != "traffic"}
 
 
 def _shown(value: object) -> bool:

@@ -111,6 +111,8 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
         "faults": scenario.faults,
         "finding": words.finding(scenario),
         "judgements": words.judgements(scenario),
+        "traffic": words.traffic(scenario),
+        "no_traffic": words.no_traffic(scenario),
         "figures": words.displayed(
             {name: value for name, value in scenario.metrics.items() if name not in words.APART}, scenario.started_ns
         ),

@@ -186,6 +186,22 @@ def test_a_phone_needs_no_sideways_scrolling(page: Browser, theme: str) -> None:
     page.screenshot(KEPT / f"phone-{theme}.png")
 
 
+def test_flushes_and_traffic_stand_in_a_table_with_a_label_for_each_cell(page: Browser) -> None:
+    rows = page.run(
+        "return [...document.querySelector('table.traffic').tBodies[0].rows].map(row =>"
+        " [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    assert [row[:2] for row in rows if row[1] == "before"] == [[f"etcd{one}", "before"] for one in (1, 2, 3)]
+    assert len(rows) == 7, "the member that was cut off has no figures of during and after"
+    assert all(row[3].endswith(" ms") and row[6].endswith(" kB/s") for row in rows)
+    page.size(360, 740)
+    labels = page.run(
+        "return [...document.querySelector('table.traffic').tBodies[0].rows[0].cells].slice(1).map(cell =>"
+        " getComputedStyle(cell, '::before').content)"
+    )
+    assert all(label.startswith('"') and len(label) > 4 for label in labels)
+
+
 def test_on_paper_all_is_open_and_drawn(page: Browser) -> None:
     printed = page.devtools("Page.printToPDF", printBackground=True)
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -212,6 +228,7 @@ def test_what_a_run_says_stays_text(window: Browser, tmp_path: Path) -> None:
     with contextlib.suppress(ValueError), scenario.step(EVIL, EVIL):
         raise ValueError(EVIL)
     scenario.metric(EVIL, EVIL)
+    scenario.metric("traffic", {"phases": {EVIL: {EVIL: {"seconds": EVIL}, "b": EVIL}, "c": 3}})
     scenario.finish(1.0)
     recorder.finish()
     window.log("browser")
