@@ -107,7 +107,6 @@ def joined(play: Play, node: str, *, within: float = 120.0) -> None:
     """A step: the member is back among the healthy, a follower unless it was elected, with every entry."""
     with play.step(f"{node} joins again", "every member is healthy, in one term, and it has every entry") as step:
         begun = time.monotonic_ns()
-        play.lab.cluster.wait_healthy(within)
 
         def level() -> str:
             status = {one.node: one for one in play.lab.cluster.status()}
@@ -118,7 +117,10 @@ def joined(play: Play, node: str, *, within: float = 120.0) -> None:
                 raise Pending(f"applied {status[node].raft_applied_index}")
             return f"{leader} leads in term {status[leader].raft_term}"
 
-        step.observed(f"{wait_until(level, f'{node} to catch up', seconds=60)}, {since(begun):.1f} s after healing")
+        with play.patience():
+            play.lab.cluster.wait_healthy(within)
+            caught_up = wait_until(level, f"{node} to catch up", seconds=60)
+        step.observed(f"{caught_up}, {since(begun):.1f} s after healing")
 
 
 def follower_returns(play: Play, fault: str, follower: str, leader: str, other: str) -> None:
@@ -185,7 +187,8 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
                     raise Pending(f"{len(late)} reads answered")
                 return late
 
-            late = wait_until(answered, f"reads on {leader}", seconds=2 * election_bound(play.lab.manifest) + 30)
+            with play.patience():
+                late = wait_until(answered, f"reads on {leader}", seconds=2 * election_bound(play.lab.manifest) + 30)
             stale = [op for op in late if op.value != new]
             refused = sorted({op.error for op in list(ops) if not op.ok and op.invoke_ns > acknowledged_ns})
             step.observed(f"{len(late)} answered, {len(stale)} stale; before that: {'; '.join(refused) or 'nothing'}")
@@ -197,5 +200,5 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
         assert status.raft_term >= term  # noqa: S101
         if status.leader and status.raft_term == term:
             raise AssertionError("two leaders in one term")
-    with play.lab.writer(other) as writer:
+    with play.lab.writer(other) as writer, play.patience():
         more_writes(writer, FRESH_READS, 30)

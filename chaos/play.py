@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from chaos.faults.base import Fault, Result
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.lab import Lab
-from chaos.measure.expect import expect
+from chaos.measure.expect import expect, patience
 from chaos.measure.session import Measures
 from chaos.oracle.judge import Judgement
 from chaos.oracle.machine import Machine
@@ -105,6 +105,10 @@ class Play:
         is allowed, InconclusiveError when the machine was too slow to tell.
         """
         return expect(self, rule, observed, window=window, **case)
+
+    def patience(self) -> AbstractContextManager[None]:
+        """Around a wait that allows seconds for a slow machine; see chaos.measure.expect.patience."""
+        return patience(self)
 
     def taken_hold(self) -> tuple[int, float]:
         """When the latest fault took hold, as ns of CLOCK_MONOTONIC, and how exactly that is known, in seconds."""

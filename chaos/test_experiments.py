@@ -62,7 +62,8 @@ def grow(play: Play, member: str, *, led: bool) -> None:
         return found
 
     with play.step(f"{member} alone", f"for {ALONE}T = {need:g} s") as step:
-        during = wait_until(alone, f"{member} alone for {need:g} s", seconds=need + SLOW_MACHINE)
+        with play.patience():
+            during = wait_until(alone, f"{member} alone for {need:g} s", seconds=need + SLOW_MACHINE)
         during_ns = time.monotonic_ns()
         told = during[member]
         during[member] = own_term(play, member, cut_ns - round(unsure * 1e9), during_ns, told)

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chaos.checks import same_index
-from chaos.elections import CLOCK, SLOW_MACHINE, USER_DEADLINE, knows_no_leader, status_of
+from chaos.elections import CLOCK, SLOW_MACHINE, USER_DEADLINE, healed, knows_no_leader, status_of
 from chaos.faults.base import Fault
 from chaos.measure.expect import first_event, own_term
-from chaos.oracle import election_bound, pre_vote, request_bound, step_down_bound
+from chaos.oracle import pre_vote, request_bound
 from chaos.play import Play, election_seconds, scenario, since
 from chaos.writing import get_ok, put_ok
 from infra.view import View, view_from
@@ -128,15 +128,13 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
     healed_ns = time.monotonic_ns()
     during = own_term(scenario, second, cut_ns, healed_ns, told)
     scenario.heal(fault)
-    with scenario.step("all healthy", f"within 5T of healing, {SLOW_MACHINE:g} s more on a slow machine") as step:
-        lab.cluster.wait_healthy(step_down_bound(lab.manifest) + election_bound(lab.manifest) + SLOW_MACHINE)
-        scenario.metric("heal_to_healthy_seconds", round(since(healed_ns), 2))
-        step.observed(f"{since(healed_ns):.1f} s after healing began")
+    healed(scenario)
     scenario.quiesce()
     with scenario.step("status table", "one term and one index on all") as step:
-        statuses = wait_until(
-            lambda: same_index(lab.cluster.status()), "one applied index on all members", seconds=SLOW_MACHINE
-        )
+        with scenario.patience():
+            statuses = wait_until(
+                lambda: same_index(lab.cluster.status()), "one applied index on all members", seconds=SLOW_MACHINE
+            )
         after = next(one.raft_term for one in statuses if one.node == second)
         step.observed("; ".join(f"{s.node}: term {s.raft_term}, index {s.raft_applied_index}" for s in statuses))
         assert len({one.raft_term for one in statuses}) == 1
@@ -169,4 +167,5 @@ def term_after_campaigns(play: Play, member: str, cut_ns: int) -> int:
             raise Pending(status.error)
         return status.raft_term
 
-    return wait_until(waited, f"{member} alone for 4T", seconds=need + SLOW_MACHINE)
+    with play.patience():
+        return wait_until(waited, f"{member} alone for 4T", seconds=need + SLOW_MACHINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chaos.measure.expect import in_time
 from chaos.oracle import election_bound
 from chaos.play import Play
 from chaos.workload.availability import SLOW_SECONDS, Availability, measure, slow_limit
@@ -11,6 +12,9 @@ from machine.waiting import Pending, wait_until
 
 CALM_PUTS = 15
 """Puts before a fault that tell how fast this machine is."""
+
+LEDGER_SECONDS = 30.0
+"""Of one read of all that a writer wrote: long, for a slow machine."""
 
 
 def calm(play: Play, writer: Writer) -> int:
@@ -44,7 +48,8 @@ def writes_go_on(
     """
     bound = election_bound(play.lab.manifest) + WRITER_DEADLINE + extra
     with play.step(title, f"no gap over {bound:.1f} s") as step:
-        more_writes(writer, CALM_PUTS, 60)
+        with play.patience():
+            more_writes(writer, CALM_PUTS, 60)
         before, limit = writer.ops[:calm_ops], slow_limit(writer.ops[:calm_ops])
         found = measure(writer.ops, limit)
         play.metric("write_availability", found.as_metrics())
@@ -78,8 +83,8 @@ def ledger_everywhere(play: Play, writer: Writer) -> None:
     ledger = writer.acknowledged
     for node in play.lab.manifest.node_names:
         with play.step(f"ledger read on {node}", f"all {len(ledger)} acknowledged writes") as step:
-            read = play.lab.client(node).range(writer.prefix, deadline=30)
-            assert read.ok, read  # noqa: S101
+            with play.patience():
+                read = in_time(play.lab.client(node).range(writer.prefix, deadline=LEDGER_SECONDS), LEDGER_SECONDS)
             stored = {key: (value, revision) for key, value, revision in read.values}
             lost = [key for key, op in ledger.items() if stored.get(key) != (op.value, op.revision)]
             step.observed(f"{len(ledger) - len(lost)} there, {len(lost)} lost")
@@ -100,5 +105,6 @@ def same_data(play: Play) -> None:
         return hashes
 
     with play.step("data of the members", "equal by hash_kv") as step:
-        hashes = wait_until(equal, "equal hashes of all members", seconds=30)
+        with play.patience():
+            hashes = wait_until(equal, "equal hashes of all members", seconds=30)
         step.observed(f"{len(hashes)} members, hash {next(iter(hashes.values()))}")

@@ -1,7 +1,10 @@
-"""A figure of a scenario held against its rule: a step of the report, and the measurement that excuses a miss."""
+"""A figure of a scenario held against its rule, a wait against its bound; and the measurement that excuses a miss."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,8 @@ from chaos.oracle.judge import Judgement, compare, interval, told_interval
 from chaos.oracle.machine import Machine
 from chaos.oracle.rules import Context, rule
 from chaos.oracle.timing import Timing
-from machine.errors import InconclusiveError
+from chaos.workload.outcome import Op
+from machine.errors import DeadlineError, InconclusiveError
 
 if TYPE_CHECKING:
     from chaos.play import Play
@@ -29,12 +33,12 @@ def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | 
         found = compare(observed, by, context)
         if not found.good and window and play.measures:
             seen = play.measures.collect()
-            late = Machine(late_heartbeat=late_heartbeat(seen, *window))
-            context = replace(context, rounds=rounds(seen, *window), machine=context.machine.beside(late))
+            context = replace(
+                context, rounds=rounds(seen, *window), machine=context.machine.beside(_late(seen, window))
+            )
             found = compare(observed, by, context)
         if found.verdict == "outside" and by.excused:
-            play.machine = play.machine.beside(probe(play.lab))
-            found = compare(observed, by, replace(context, machine=context.machine.beside(play.machine)))
+            found = compare(observed, by, replace(context, machine=context.machine.beside(_now(play))))
         step.observed(found.why)
         told = play.recorder.scenario.metrics.get("judgements", [])
         play.metric("judgements", [*told, found.as_json()])
@@ -42,6 +46,53 @@ def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | 
             raise InconclusiveError(found.why, where=f"rule {name}", next="The report's calibration says more.")
         assert found.good, found.why  # noqa: S101 - a scenario's verdict
     return found
+
+
+@contextmanager
+def patience(play: Play) -> Iterator[None]:
+    """Around a wait for etcd's own bound and some seconds for a slow machine: whose fault it is when that runs out.
+
+    A DeadlineError becomes an InconclusiveError where a measurement shows that T is too short
+    for this machine: calibration's, heartbeats that a leader sent late meanwhile, or the machine's as it is now. It
+    stays a fail where none does.
+    """
+    begun_ns = time.monotonic_ns()
+    try:
+        yield
+    except DeadlineError as error:
+        timing = Timing.of(play.lab.manifest)
+        if not (slow := play.machine.too_slow_for(timing)):
+            seen = play.measures.collect() if play.measures else []
+            slow = _late(seen, (begun_ns, time.monotonic_ns())).too_slow_for(timing) or _now(play).too_slow_for(timing)
+        if not slow:
+            raise
+        raise InconclusiveError(
+            f"{error.what}, but the machine was too slow to tell: {'; '.join(slow)}",
+            where=error.where,
+            next="The report's calibration says more.",
+        ) from error
+
+
+def in_time(op: Op, seconds: float) -> Op:
+    """An operation that must be answered within its deadline of `seconds`.
+
+    Raises DeadlineError, for `patience`, when nobody answered in time, AssertionError when it was refused.
+    """
+    if op.code == "DEADLINE_EXCEEDED" or "timed out" in op.error:
+        raise DeadlineError(f"{op.op} {op.key} on {op.member}", seconds=seconds, last=str(op))
+    assert op.ok, op  # noqa: S101 - a scenario's verdict
+    return op
+
+
+def _late(seen: Iterable[Event], window: tuple[int, int]) -> Machine:
+    """What etcd's own logs say of the machine between two times."""
+    return Machine(late_heartbeat=late_heartbeat(seen, *window))
+
+
+def _now(play: Play) -> Machine:
+    """The machine as it is now, and as it was at its worst until now."""
+    play.machine = play.machine.beside(probe(play.lab))
+    return play.machine
 
 
 def first_event(play: Play, kind: Kind, begin_ns: int, *, node: str = "", text: str = "") -> Event:

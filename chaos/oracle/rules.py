@@ -23,6 +23,19 @@ NO_LEADER_CHECKS = 3
 """Checks, one every T, without a leader after which an open require-leader stream ends (E v3rpc/interceptor.go)."""
 
 
+RTO_LEAST = 0.2
+"""Least pause before TCP sends again, in seconds (Linux include/net/tcp.h, TCP_RTO_MIN)."""
+
+RTO_MOST = 120.0
+"""The pause doubles up to this (the same, TCP_RTO_MAX; RFC 6298, section 5.5)."""
+
+STREAM_SILENCE = 5.0
+"""Seconds without a message after which a stream is given up, in 3.4 (E rafthttp/peer.go, ConnReadTimeout)."""
+
+INDEX_AGAIN = 0.5
+"""Seconds after which a linearizable read asks for the index again (E v3_server.go, readIndexRetryTime)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a rule may ask about the case at hand; times in seconds."""
@@ -56,6 +69,16 @@ class Context:
     def delay(self) -> float:
         """What a vote costs beside the timers."""
         return self.machine.vote_delay
+
+    @property
+    def connected(self) -> float:
+        """Seconds from the end of a cut of `alone` until what was open between two members goes on, at most."""
+        trip = self.machine.round_trip
+        first = trip + max(RTO_LEAST, 4 * trip)  # RFC 6298, section 2.2: the variation is no more than the trip
+        again, dial = min(self.alone + first, RTO_MOST), 1 + self.T
+        if self.timing.version < (3, 5):
+            again = min(again, STREAM_SILENCE + dial)
+        return max(again, dial)
 
     @property
     def granted(self) -> int:
@@ -144,6 +167,20 @@ _RULES: Final = (
         _first_round,
         lambda c: 2 * c.T + c.H + c.delay,
         "R raft.go, tickElection; becomePreCandidate and becomeCandidate forget the leader",
+    ),
+    Rule(
+        "rejoin",
+        "all members are healthy again after a cut between them was healed",
+        "[0, C + 2T + H + 0.5 s + delay + (rounds - 1) 2T], C = cut + RTO, 1 s + T at least, 120 s at most "
+        "(3.4: 6 s + T at most)",
+        lambda _: 0.0,
+        lambda c: c.connected + INDEX_AGAIN + _last_round(c),
+        "members keep their TCP connections through a cut, and each goes on when its kernel sends again: the pause "
+        "doubles each time (RFC 6298, 5.5), so after a cut it is no longer than the cut and one RTO. From 3.5 nothing "
+        "ends a stream sooner: its read timeout is given to Transport.Dial, and net/http takes DialContext "
+        "(E client/pkg/transport/timeout_transport.go, transport.go); in 3.4 it ends after 5 s (E rafthttp/peer.go, "
+        "ConnReadTimeout). A dial is given up after 1 s + T (E config.go, PeerDialTimeout). Then an election at worst "
+        "(as election), and a read that asks again after 0.5 s (E v3_server.go, readIndexRetryTime)",
     ),
     Rule(
         "handover",

@@ -38,6 +38,8 @@ class FaultEntry(BaseModel):
     started_ns: int = 0
     """When making it began: somewhere from here to `injected_ns` it took hold."""
     proved_ns: int = 0
+    mended_ns: int = 0
+    """When it was lifted; `healed_ns` is when that was proved."""
     healed_ns: int = 0
     proof: list[str] = Field(default_factory=list)
 

@@ -163,6 +163,7 @@ class ScenarioRecorder:
 
     def fault_healed(self, entry: FaultEntry, result: Result) -> None:
         """Say when and how a fault was seen to be gone."""
+        entry.mended_ns = result.applied_ns
         entry.healed_ns = result.ended_ns if result.proved else 0
         entry.proof += [f"healed: {proof}" for proof in result.proof]
         self._recorder.write()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 
 from chaos.measure import expect as module
 from chaos.measure.events import Event
-from chaos.measure.expect import expect, first_event, own_term
+from chaos.measure.expect import expect, first_event, in_time, own_term, patience
 from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
+from chaos.workload.outcome import Op
 from infra.manifest import Manifest
-from machine.errors import InconclusiveError
+from machine.errors import DeadlineError, InconclusiveError
 
 SECOND = 10**9
 
@@ -118,3 +121,64 @@ def test_the_term_of_a_lonely_member_is_read_from_its_campaigns(play: Play) -> N
     assert own_term(play, "b", 0, 9 * SECOND, 2) == 4
     assert own_term(play, "b", 0, 2 * SECOND, 2) == 3
     assert own_term(play, "a", 0, 9 * SECOND, 2) == 2
+
+
+LATE = DeadlineError("a leader", seconds=19, last="nobody leads")
+
+
+def waited(seconds: float) -> DeadlineError:
+    """What a wait ends with that took so long."""
+    ended = threading.Event()
+    ended.wait(seconds)
+    return LATE
+
+
+def test_a_wait_that_runs_out_on_a_quick_machine_stays_a_fail(play: Play) -> None:
+    with pytest.raises(DeadlineError, match="a leader: not within 19 s"), patience(play):
+        raise LATE
+
+
+def test_a_wait_that_runs_out_is_excused_by_calibration_without_another_look(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "probe", lambda _: pytest.fail("nothing more is asked of a slow machine"))
+    play.machine = Machine(fsync=0.2)
+    with pytest.raises(InconclusiveError, match=r"not within 19 s.* of 200 ms is more than T/10"), patience(play):
+        raise LATE
+
+
+def test_a_wait_that_runs_out_is_excused_by_the_machine_as_it_is_now(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "probe", lambda _: Machine(scheduling=0.4))
+    with pytest.raises(InconclusiveError, match="scheduling delay in the guest of 400 ms"), patience(play):
+        raise LATE
+    assert play.machine.scheduling == 0.4
+
+
+def test_only_heartbeats_that_were_late_during_the_wait_excuse_it(play: Play) -> None:
+    text = "leader failed to send out heartbeat on time; took too long exceeded-duration=352.5ms"
+    log(play, Event(time.monotonic_ns(), "a", "health", text))
+    with pytest.raises(DeadlineError), patience(play):
+        raise LATE
+    log(play, Event(time.monotonic_ns() + SECOND // 2, "a", "health", text))
+    with pytest.raises(InconclusiveError, match="352 ms"), patience(play):
+        raise waited(1.0)
+
+
+def test_patience_has_none_with_what_is_wrong(play: Play) -> None:
+    play.machine = Machine(fsync=9)
+    with pytest.raises(AssertionError, match="stale"), patience(play):
+        raise AssertionError("stale")
+
+
+def answered(outcome: str, code: str = "", error: str = "") -> Op:
+    return Op(1, "a", "get", "k", None, 0, SECOND, outcome, None, None, (), code, error)  # type: ignore[arg-type]
+
+
+def test_only_silence_is_a_matter_of_time() -> None:
+    assert in_time(answered("ok"), 5).ok
+    with pytest.raises(DeadlineError, match="get k on a: not within 5 s"):
+        in_time(answered("unknown", "DEADLINE_EXCEEDED"), 5)
+    with pytest.raises(AssertionError):
+        in_time(answered("fail", "PERMISSION_DENIED", "no"), 5)

@@ -30,7 +30,7 @@ from chaos.measure.traffic import (
 )
 
 PAGES = Path(__file__).parent / "metrics_pages"
-"""Of one of two members on loopback: after 5 puts to the other; 10 s and 20 puts to itself later; 1 s after a restart."""
+"""Of one of two members on loopback: after 5 puts to the other; after 10 s and 20 puts to itself; after a restart."""
 
 SECOND = 10**9
 
@@ -191,7 +191,7 @@ def test_a_scenario_tells_its_phases_and_keeps_its_readings(tmp_path: Path) -> N
     traffic = Traffic(pages, tmp_path / "X" / "traffic.jsonl")
     traffic.begin()
     for phase in ("before", "during", "after"):
-        traffic.end(phase)  # type: ignore[arg-type]
+        traffic.end(phase)
     told: Any = traffic.finish()
     assert list(told["phases"]) == ["before", "during"]
     assert told["phases"]["before"]["a"]["client_received_bytes_per_second"] == 213

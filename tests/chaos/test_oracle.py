@@ -152,3 +152,31 @@ def test_the_advised_timeouts_hold_the_machine_that_they_were_chosen_for(timing:
     assert advised.ticks >= 5
     assert not dataclasses.replace(machine, stuck=0.0).too_slow_for(advised)
     assert bool(machine.advice(timing)) == bool(machine.too_slow_for(timing))
+
+
+def test_after_a_long_cut_members_wait_for_tcp_as_long_as_the_cut_was() -> None:
+    """A link that was down for 34.3 s, with T = 3 s: healthy 30 s after it was up, in the run that showed it."""
+    lossy = Context(TCG, Machine(round_trip=0.03), alone=34.3)
+    low, high = interval(rule("rejoin"), lossy)
+    assert low == 0
+    assert high == pytest.approx(34.3 + 0.23 + 0.5 + 6.3, abs=0.1)
+    assert compare(30.0, "rejoin", lossy).verdict == "inside"
+    assert compare(45.0, "rejoin", lossy).verdict == "outside"
+
+
+def test_how_long_members_wait_for_tcp_depends_on_version_and_has_an_end() -> None:
+    """3.4 gives a silent stream up after 5 s; from 3.5 on the kernel's retransmission decides, up to two minutes."""
+    old = dataclasses.replace(TCG, version=(3, 4))
+    assert Context(old, alone=60.0).connected == pytest.approx(5 + 1 + 3)
+    assert Context(old, alone=6.0).connected == pytest.approx(6.2)
+    assert Context(TCG, alone=600.0).connected == 120
+    assert Context(TCG, alone=0.1).connected == pytest.approx(1 + 3), "a dial that is under way"
+
+
+@given(st.floats(0, 300), st.floats(0.2, 2))
+def test_a_retransmission_comes_after_a_cut_no_later_than_the_rule_says(cut: float, first: float) -> None:
+    """Retransmissions after first, 3 first, 7 first, … since the last segment; the next one after the cut's end."""
+    at, pause = 0.0, first
+    while at <= cut:
+        at, pause = at + pause, min(2 * pause, 120.0)
+    assert at - cut <= min(cut + first, 120.0) + 1e-9
