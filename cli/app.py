@@ -51,7 +51,6 @@ def build() -> typer.Typer:
     """Every command of `./lab`, each registered by its module."""
     app = typer.Typer(
         name="lab",
-        help="Build an etcd cluster on real machines, break it, and check what it did.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -62,7 +61,7 @@ def build() -> typer.Typer:
     def common() -> None:
         """Build an etcd cluster on real machines, break it, and check what it did.
 
-        Every command takes --stack NAME (default: lab) and --debug (traceback of an error).
+        Commands about one lab take --stack NAME (default: lab); all take --debug (traceback of an error).
         """
 
     for name in COMMANDS:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from chaos.faults.registry import KINDS
 from cli.app import COMMANDS
 from infra.settings import LabSettings
 from machine.paths import CHECKOUT
@@ -29,6 +30,41 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert set(named) == set(fields)
     for key in ("nodes", "memory", "vcpus", "subnet", "etcd-version", "hypervisor", "image", "peers"):
         assert named[key].split("|")[2].strip() == str(fields[key].default)
+
+
+def test_every_scenario_is_in_the_table_under_its_family() -> None:
+    table = README.partition("## Scenarios")[2].partition("## Layout")[0]
+    told: dict[str, set[str]] = {}
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            families, ids = line.split("|")[1:3]
+            found: set[str] = set()
+            for letter, first, last in re.findall(r"([A-Z])(\d+)(?: to [A-Z](\d+))?", ids):
+                found |= {f"{letter}{number}" for number in range(int(first), int(last or first) + 1)}
+            told[families.strip()] = found
+    declared: dict[str, set[str]] = {}
+    for path in (CHECKOUT / "chaos").glob("test_*.py"):
+        text = path.read_text()
+        family = re.search(r"^pytestmark = pytest\.mark\.(\w+)", text, re.MULTILINE)
+        for one in re.findall(r'^@scenario\(\s*"([^"]+)"', text, re.MULTILINE):
+            declared.setdefault(family[1] if family else "", set()).add(one)
+    assert declared.pop("") == {"S3", "S11"}, "which the line below the table tells"
+    for families, ids in told.items():
+        assert set().union(*(declared.pop(name, set()) for name in re.findall(r"`(\w+)`", families))) == ids, families
+    assert not declared
+
+
+def test_every_fault_has_a_row_with_its_parameters_and_the_defaults_it_names() -> None:
+    lines = (CHECKOUT / "docs" / "faults.md").read_text().splitlines()
+    for kind in KINDS.values():
+        rows = [line for line in lines if line.startswith("| ") and f"`{kind.name}`" in line.split("|")[1]]
+        assert len(rows) == 1, kind.name
+        for one in kind.parameters:
+            if one.name == "where":
+                continue  # said once, for all cuts
+            assert f"`{one.name}`" in rows[0], f"{one.name} of {kind.name}"
+            for default in re.findall(rf"`{one.name}` \([^)]*default (\d+)\)", rows[0]):
+                assert float(default) == one.default, f"{one.name} of {kind.name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
