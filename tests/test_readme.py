@@ -49,9 +49,9 @@ def test_every_scenario_is_in_the_table_under_its_family() -> None:
         for one in re.findall(r'^@scenario\(\s*"([^"]+)"', text, re.MULTILINE):
             declared.setdefault(family[1] if family else "", set()).add(one)
     assert declared.pop("") == {"S3", "S11"}, "which the line below the table tells"
-    for families, ids in told.items():
+    for families, expected in told.items():
         named = [declared.pop(name, set()) for name in re.findall(r"`(\w+)`", families)]
-        assert {one for those in named for one in those} == ids, families
+        assert {one for those in named for one in those} == expected, families
     assert not declared
 
 
