@@ -1,0 +1,264 @@
+"""What scenarios do when a cut is over, and while one lasts: the rule of 'all healthy', and whose logs are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from chaos import artefacts, elections
+from chaos.faults.base import Fault, Proof, Result
+from chaos.measure import expect, session
+from chaos.measure.session import Measures
+from chaos.oracle import calibration
+from chaos.oracle.calibration import calibrate, probe
+from chaos.oracle.machine import Machine
+from chaos.play import Play
+from chaos.report import FaultEntry, Recorder, Report, Scenario, ScenarioRecorder
+from infra.manifest import Manifest
+from machine.errors import DeadlineError, InconclusiveError
+from machine.process import Completed
+from machine.ssh import SshError
+
+SECOND = 10**9
+
+MANIFEST = Manifest.model_validate(
+    {
+        "lab_id": "01234567",
+        "stack": "lab",
+        "nodes": [
+            {"name": name, "address": f"10.0.0.{at}", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1}
+            for at, name in enumerate("abc", 1)
+        ],
+        "subnet": "10.0.0.0/24",
+        "gateway": "10.0.0.254",
+        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
+        "etcd_version": "3.6.16",
+        "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
+        "peers": "address",
+    }
+)
+
+
+class FakeCluster:
+    """Healthy after some time that a clock of ours says has passed, or never."""
+
+    def __init__(self, clock: FakeClock, after: float) -> None:
+        self.clock = clock
+        self.after = after
+        self.limits: list[float] = []
+
+    def wait_healthy(self, seconds: float) -> None:
+        self.limits.append(seconds)
+        if self.after > seconds:
+            raise DeadlineError("A healthy cluster", seconds=seconds, last="b: knows no leader")
+        self.clock.now += round(self.after * SECOND)
+
+
+class FakeClock:
+    now = 1000 * SECOND
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    """A scenario on a quick machine whose members are healthy at once."""
+    clock = FakeClock()
+    monkeypatch.setattr(elections, "time", clock)
+    monkeypatch.setattr(expect, "probe", lambda _: Machine(fsync=0.001))
+    recorder = Recorder(tmp_path, Report(started="now"))
+    scenario = ScenarioRecorder(recorder, Scenario(id="N99", title="t"))
+    lab: Any = SimpleNamespace(manifest=MANIFEST, cluster=FakeCluster(clock, 0.0), terms=lambda: {"a": 4, "b": 4})
+    made = Play(lab, scenario, cast("Any", None))
+    made.measures = cast("Any", SimpleNamespace(collect=list))
+    yield made
+    recorder.close()
+
+
+def cut_for(play: Play, seconds: float, name: str = "link-down") -> None:
+    begun = FakeClock.now - round(seconds * SECOND)
+    play.recorder.scenario.faults.append(
+        FaultEntry(
+            name=name,
+            target="a",
+            place="",
+            started_ns=begun,
+            injected_ns=begun + SECOND,
+            mended_ns=FakeClock.now,
+            healed_ns=FakeClock.now + 2 * SECOND,
+        )
+    )
+
+
+def takes(play: Play, seconds: float) -> FakeCluster:
+    cluster = cast("FakeCluster", play.lab.cluster)
+    cluster.after = seconds
+    return cluster
+
+
+def verdicts(play: Play) -> list[tuple[str, str]]:
+    return [(step.title, step.verdict) for step in play.recorder.scenario.steps]
+
+
+def test_thirty_seconds_are_allowed_after_a_cut_of_thirty_four(play: Play) -> None:
+    cut_for(play, 34)
+    takes(play, 30)
+    elections.healed(play)
+    (kept,) = play.recorder.scenario.metrics["judgements"]
+    assert (kept["rule"], kept["verdict"], kept["observed"]) == ("rejoin", "inside", 30.0)
+    assert play.recorder.scenario.metrics["heal_to_healthy_seconds"] == 30.0
+
+
+def test_thirty_seconds_are_too_much_after_a_cut_of_ten(play: Play) -> None:
+    cut_for(play, 10)
+    takes(play, 30)
+    with pytest.raises(AssertionError, match="too much"):
+        elections.healed(play)
+    assert [verdict for _, verdict in verdicts(play)] == ["pass", "fail"]
+
+
+def test_a_wait_after_a_long_cut_lasts_as_long_as_the_rule_allows_and_more(play: Play) -> None:
+    cut_for(play, 90)
+    limit = takes(play, 80).limits
+    elections.healed(play)
+    assert limit[0] > 90 + 6
+
+
+def test_members_that_stay_apart_fail_on_a_quick_machine_and_say_nothing_on_a_slow_one(play: Play) -> None:
+    cut_for(play, 10)
+    takes(play, 900)
+    with pytest.raises(DeadlineError):
+        elections.healed(play)
+    play.machine = Machine(scheduling=1.0)
+    with pytest.raises(InconclusiveError, match="scheduling"):
+        elections.healed(play)
+    assert [verdict for _, verdict in verdicts(play)] == ["fail", "inconclusive"]
+
+
+def test_what_other_faults_leave_behind_is_observed_only(play: Play) -> None:
+    cut_for(play, 10, "power-off")
+    takes(play, 55)
+    elections.healed(play)
+    assert verdicts(play) == [("all healthy", "pass")]
+    assert "how soon is observed" in play.recorder.scenario.steps[0].expected
+    assert "judgements" not in play.recorder.scenario.metrics
+
+
+class FakeShell:
+    """Answers with an empty log; notes who was asked."""
+
+    def __init__(self, name: str, asked: list[str], broken: bool = False) -> None:
+        self.name = name
+        self.asked = asked
+        self.broken = broken
+
+    def open(self, seconds: float) -> None:
+        assert seconds <= 10
+        self.asked.append(f"open {self.name}")
+        if self.broken:
+            raise SshError(self.name, "connect", "no answer")
+
+    def run(self, *_: object, **__: object) -> Completed:
+        self.asked.append(f"run {self.name}")
+        return Completed((), 0, "", "")
+
+
+def lab_of(asked: list[str], tmp_path: Path, broken: str = "") -> Any:
+    shells = {name: FakeShell(name, asked, broken=name == broken) for name in "abc"}
+    paths = SimpleNamespace(ca_cert=tmp_path, client_cert=tmp_path, client_key=tmp_path, consoles=tmp_path / "consoles")
+    return SimpleNamespace(
+        manifest=MANIFEST,
+        paths=paths,
+        pages=None,
+        shell=shells.__getitem__,
+        cluster=SimpleNamespace(status=list),
+        domain_states=dict,
+    )
+
+
+def test_logs_are_read_from_nodes_with_a_link_and_one_that_does_not_answer_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(session, "linked", lambda _: ["b", "c"])
+    monkeypatch.setattr(Measures, "_read", lambda *_: None)  # clocks
+    recorder: Any = SimpleNamespace(evidence_dir=tmp_path, scenario=Scenario(id="N10", title="t"))
+    measures = Measures(lab_of(asked, tmp_path, broken="c"), recorder)
+    assert measures.collect() == []
+    assert sorted(asked) == ["open b", "open c", "run b"]
+    assert measures.problems == ["log of c: Cannot connect to c"]
+
+
+def test_artefacts_do_not_wait_for_a_node_without_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(artefacts, "linked_nodes", lambda _: ["a", "b"])
+    artefacts.collect(lab_of(asked, tmp_path), tmp_path / "artefacts")
+    assert sorted(asked) == ["run a", "run b"]
+    assert "no link" in (tmp_path / "artefacts" / "c.etcd.log").read_text()
+
+
+def test_a_node_without_a_link_is_not_taken_for_one_that_is_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(calibration, "linked", lambda _: ["b"])
+    assert probe(lab_of(asked, tmp_path)).stuck == 0
+    assert asked == ["run b"]
+
+
+def test_calibration_connects_everywhere_before_it_measures_anything(tmp_path: Path) -> None:
+    asked: list[str] = []
+    lab = lab_of(asked, tmp_path, broken="b")
+    done = SimpleNamespace(ok=True, seconds=0.01)
+
+    def called(word: str) -> Any:
+        def call(*_: object, **__: object) -> Any:
+            asked.append(word)
+            return done
+
+        return call
+
+    client = SimpleNamespace(put=called("put"), get=called("get"), delete=called("delete"))
+    lab.client = lambda _: client
+    found = calibrate(lab)
+    first_put = asked.index("put")
+    assert sorted(asked[:first_put]) == ["get", "open a", "open b", "open c"]
+    assert not any(word.startswith("run") for word in asked[: asked.index("delete")]), "put and get have no company"
+    assert found.machine.put == 0.01
+
+
+class FakeStack:
+    """Declares every fault as proved, at once; says of the newest and of what was taken away."""
+
+    def __init__(self) -> None:
+        self.declared: list[Fault] = []
+
+    def set(self, faults: Sequence[Fault]) -> list[Result]:
+        changed = [one for one in (*faults, *self.declared) if (one in faults) != (one in self.declared)]
+        self.declared = list(faults)
+        proof = (Proof("seen", "here", "it", "it", holds=True, at_ns=1),)
+        return [Result(one.id, one.name, "inject", one.groups, "", 1, 2, 3, proof) for one in changed]
+
+
+def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: Play) -> None:
+    told: list[object] = []
+    play.measures = cast("Any", SimpleNamespace(phase_ends=told.append))
+    play.stack = cast("Any", FakeStack())
+    lab: Any = play.lab
+    lab.keeper = SimpleNamespace(hold=lambda *_: None, release=lambda _: None, problems={})
+    lab.running = lambda: list("abc")
+    lab.leader = lambda: "c"
+    first = play.inject("partition", "a")
+    second = play.inject("cut-clients", "b")
+    assert told == ["before"]
+    play.heal(first)
+    assert told == ["before"], "another is still in force"
+    play.heal(second)
+    assert told == ["before", "during"]
+    entry = play.recorder.scenario.faults[0]
+    assert (entry.started_ns, entry.mended_ns, entry.healed_ns) == (1, 2, 3)
