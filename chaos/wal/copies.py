@@ -59,8 +59,9 @@ def load(directory: Path) -> Copies:
         members, base_index = [str(name) for name in about["members"]], int(about["base_index"])
         missed = {str(name): str(why) for name, why in about["missed"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
-            f"The note on the copies of the members' logs cannot be read: {error}",
+            f"The note on the copies of the members' logs cannot be read: {why}",
             where=str(path),
             next=f"Move {directory} away to check the history without them.",
         ) from None
