@@ -195,6 +195,8 @@ def test_flushes_and_traffic_stand_in_a_table_with_a_label_for_each_cell(page: B
     assert len(rows) == 7, "the member that was cut off has no figures of during and after"
     assert all(row[3].endswith(" ms") and row[6].endswith(" kB/s") for row in rows)
     page.size(360, 740)
+    widths = page.run("return [...document.querySelectorAll('caption')].map(one => one.getBoundingClientRect().width)")
+    assert min(widths) > 300, "a caption is a line of text, not a column of letters"
     labels = page.run(
         "return [...document.querySelector('table.traffic').tBodies[0].rows[0].cells].slice(1).map(cell =>"
         " getComputedStyle(cell, '::before').content)"
