@@ -97,8 +97,14 @@ class Effect:
 
 
 def step(history: History, row: int) -> Step | None:
-    """The machine's view of one operation; None when it says nothing (it failed, or an unknown one only reads)."""
+    """The machine's view of one operation.
+
+    None when it says nothing: it failed, or is an unknown one that only reads, or a serializable read of before the
+    beginning, from a member that had not come that far.
+    """
     if history.outcome[row] == Outcome.FAIL:
+        return None
+    if history.serializable[row] and 0 <= history.revision[row] < history.meta.base_revision:
         return None
     ok = bool(history.outcome[row] == Outcome.OK)
     guards, parts, refused = _body(history, row, ok)

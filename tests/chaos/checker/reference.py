@@ -1,7 +1,7 @@
 """The specification by brute force: tries every order and every revision, on the raw lines of a small history.
 
 Shares no code with chaos/checker: it is the second source for its tests. Serializable reads see any state there was
-so far; all else is as docs/checker.md says.
+so far, or one of before the history, of which nothing is known; all else is as docs/checker.md says.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ def linearizable(lines: list[Line]) -> bool:
             ):
                 continue
             if op.get("serializable"):
+                if 0 < (op.get("revision") or 0) < (base or 0):  # of before: nothing is known of it
+                    after = _views(op, op["revision"], views)
+                    if after is not None and explore(done | {n}, past, olds, after, dead):
+                        return True
+                    continue
                 for at, then in past:
                     after = _views(op, at, views)
                     if after is None or (op.get("revision") is not None and op["revision"] != at):

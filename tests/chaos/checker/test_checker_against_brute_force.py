@@ -102,3 +102,40 @@ def test_brute_force_itself_tells_right_from_wrong() -> None:
     assert not linearizable([put, line(1, "get", (20, 30), value=None, revision=2)])
     assert linearizable([put, line(1, "get", (5, 30), value=None, revision=1)])
     assert not linearizable([put, line(1, "get", (20, 30), value="1", revision=3, mod_revision=3)])
+
+
+def test_a_serializable_read_of_before_the_beginning_says_nothing() -> None:
+    # of a key that a transaction of unknown outcome ties to another, so that both are searched together
+    parts = [{"op": "delete", "key": "k0"}, {"op": "put", "key": "k1", "value": "0"}]
+    lines: list[Line] = [
+        {"meta": {"base_revision": 5, "initial": {"k0": "0"}, "closed_world": False}},
+        {"process": 0, "op": "txn", "invoke_ns": 0, "return_ns": None, "outcome": "unknown", "ops": parts},
+        {
+            "process": 1,
+            "op": "get",
+            "key": "k0",
+            "serializable": True,
+            "value": None,
+            "revision": 4,
+            "invoke_ns": 10,
+            "return_ns": 20,
+            "outcome": "ok",
+            "member": "etcd2",
+        },
+        {
+            "process": 1,
+            "op": "delete",
+            "key": "k1",
+            "deleted": 1,
+            "revision": 7,
+            "invoke_ns": 30,
+            "return_ns": 40,
+            "outcome": "ok",
+            "member": "etcd2",
+        },
+    ]
+    assert check(lines_to_history(lines)).verdict == Verdict.LINEARIZABLE
+    assert same_verdict(lines)
+    lines[2]["revision"] = 5
+    assert check(lines_to_history(lines)).verdict == Verdict.VIOLATION
+    assert same_verdict(lines)
