@@ -12,7 +12,7 @@ from typing import Final
 
 from chaos.faults import volume
 from chaos.faults.bridge import TABLE
-from chaos.faults.guest import DIRECTORY, UNIT_PREFIX
+from chaos.faults.guest import DIRECTORY, TRANSIENT, UNIT_PREFIX
 
 NIC: Final = "eth0"
 DROP_INS: Final = f"/run/systemd/system/etcd.service.d/{UNIT_PREFIX}*.conf"
@@ -52,7 +52,7 @@ GUEST: Final[tuple[Trace, ...]] = (
     ),
     Trace(
         "unit",
-        f'for f in /run/systemd/transient/{UNIT_PREFIX}*; do [ ! -e "$f" ] || echo "${{f##*/}}"; done',
+        f'for f in {TRANSIENT}/{UNIT_PREFIX}*; do [ ! -e "$f" ] || echo "${{f##*/}}"; done',
         f"systemctl stop '{UNIT_PREFIX}*'; systemctl reset-failed '{UNIT_PREFIX}*'; :",
     ),
     Trace(

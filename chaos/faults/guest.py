@@ -27,6 +27,9 @@ DIRECTORY = "/run/etcd-lab/faults"
 UNIT_PREFIX = "etcdlab-"
 """Every transient unit of ours in a guest begins so."""
 
+TRANSIENT = "/run/systemd/transient"
+"""Where systemd keeps the files of units that systemd-run made, as long as they are there (systemd.unit(5))."""
+
 CALL_SECONDS = 40.0
 """Limit of one call into a guest: several forks of an emulated machine under load."""
 
@@ -84,7 +87,8 @@ def armed(fault_id: str, make: str, undo: str, lease: int) -> str:
         "set -e",
         f"mkdir -p {directory}",
         f"printf %s {shlex.quote(_whole(undo, directory))} >{directory}/undo",
-        f"systemctl stop {unit}.timer 2>/dev/null || :",
+        # there is one when the fault is made again; systemctl takes 0.2 s, so it is not started to find out
+        f"[ ! -e {TRANSIENT}/{unit}.timer ] || systemctl stop {unit}.timer 2>/dev/null || :",
         f"systemd-run --quiet --collect --unit={unit} --on-active={lease}s {exact} /bin/sh {directory}/undo",
         make,
     )

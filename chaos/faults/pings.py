@@ -37,9 +37,12 @@ class Pings:
 
 
 def script_of(addresses: Sequence[str], count: int, every: float, wait: int, size: int) -> str:
-    """Script that pings all addresses at once; every line of output begins with the address."""
+    """Script that pings all addresses at once; every line of output begins with the address.
+
+    Several write to one pipe, so each line goes by itself (sed -u): a buffer that ends within a line would tear it.
+    """
     ping = f"busybox ping -c {count} -i {every:g} -W {wait} -s {size}"
-    return "\n".join([*(f"{ping} {one} 2>&1 | sed 's/^/{one} /' &" for one in addresses), "wait"])
+    return "\n".join([*(f"{ping} {one} 2>&1 | sed -u 's/^/{one} /' &" for one in addresses), "wait"])
 
 
 def read_pings(text: str, addresses: Sequence[str]) -> dict[str, Pings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +12,7 @@ from chaos.faults.guest import DIRECTORY, GuestFault, each
 from chaos.faults.oneshot import OneShot, changed
 from chaos.faults.parameters import Parameter
 from chaos.faults.unit import KILLED, MAIN, MEMORY_EVENTS, UNIT, UnitState, cpu_share, unit_states
+from chaos.probes import FROM_HERE_SECONDS
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -99,10 +101,12 @@ class ProcessFault(GuestFault):
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """What systemd and the kernel say on each node, and whether the member answers."""
-        states = unit_states(lab, self.nodes)
         if not in_force:
-            return alive(states)
-        statuses = {status.node: status for status in lab.cluster.status()}
+            return alive(unit_states(lab, self.nodes))
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lab.cluster.status, FROM_HERE_SECONDS)
+            states = unit_states(lab, self.nodes)
+            statuses = {status.node: status for status in asked.result()}
         proof: list[Proof] = []
         for node, state in states.items():
             proof += [Proof(f"etcd on {node}", node, "known", "no answer", holds=False)] if not state else []
