@@ -1,6 +1,6 @@
 """What sampling costs a guest: processor time of each machine with and without it, in turns, on a lab that stands idle.
 
-    .venv/bin/python -m bench.sampling [--stack NAME] [--seconds 15] [--rounds 3] [--period 1.0] [--json FILE]
+    .venv/bin/python -m bench.sampling [--stack NAME] [--seconds 15] [--rounds 3] [--period SECONDS] [--json FILE]
 
 Processor time is the hypervisor's (virDomainGetInfo by libvirt), so that neither a busy host nor a guest's own
 accounting distorts it. Baseline and sampling take turns; the figure is the difference in percent of one processor.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from chaos.lab import Lab
-from chaos.measure.sampler import Sampler
+from chaos.measure.sampler import Sampler, period_of
 from infra.manifest import load
 from machine import libvirt_api
 from machine.paths import stack_paths
@@ -47,17 +47,18 @@ def main() -> None:
     parser.add_argument("--stack", default="lab")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--period", type=float, default=1.0)
+    parser.add_argument("--period", type=float, help="seconds from sample to sample (default: as in a run)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     paths = stack_paths(args.stack)
     rounds: list[dict[str, object]] = []
     added: dict[str, list[float]] = {}
     with Lab(load(paths), paths) as lab, tempfile.TemporaryDirectory() as directory:
+        period = args.period or period_of(lab.manifest)
         lab.cluster.wait_healthy(60)
         for number in range(args.rounds):
             without = used(lab, args.seconds)
-            sampler = Sampler.of(lab.manifest, paths, Path(directory) / f"{number}.jsonl", period=args.period)
+            sampler = Sampler.of(lab.manifest, paths, Path(directory) / f"{number}.jsonl", period=period)
             with sampler:
                 used(lab, 2)  # the handshakes are not what goes on
                 beside = used(lab, args.seconds)
@@ -65,7 +66,7 @@ def main() -> None:
             for name in without:
                 added.setdefault(name, []).append(beside[name] - without[name])
     result = {
-        "period": args.period,
+        "period": period,
         "added_percent": {n: statistics.median(v) for n, v in added.items()},
         "rounds": rounds,
     }
