@@ -73,7 +73,7 @@ class Bridge:
         self._apply(render_cut(self.rules, name, flows, lease))
 
     def renew(self, name: str, flows: Iterable[Flow], lease: int) -> None:
-        """Start the lease of a cut anew; its counters stay. Raises ToolError when the cut is gone."""
+        """Start the lease of a cut anew; its counters stay. Raises ToolError when the cut is gone, or has run out."""
         self._apply(render_renewal(self.rules, name, flows, lease))
 
     def mend(self, name: str) -> None:
@@ -182,9 +182,14 @@ def _ports(flow: Flow) -> str:
 
 
 def render_renewal(rules: Rules, name: str, flows: Iterable[Flow], lease: int) -> str:
-    """nft transaction that starts the lease anew: an element cannot be updated, so out and in again at once."""
-    where = f"{rules.family} {rules.table} {name}"
-    return f"flush set {where}\n{_elements(where, list(flows), rules.addresses, lease)}\n"
+    """nft transaction that starts the lease anew: an element cannot be updated, so out and in again at once.
+
+    It fails where an element has run out, as there is then nothing to delete (a flush would not mind): a cut that was
+    lifted for a while must not come back as if it had held all the time.
+    """
+    where, known, addresses = f"{rules.family} {rules.table} {name}", list(flows), rules.addresses
+    out = f"delete element {where} {{ {_pairs(known, addresses)} }}"
+    return f"{out}\n{_elements(where, known, addresses, lease)}\n"
 
 
 def render_mend(rules: Rules, name: str, chains: Iterable[str]) -> str:
@@ -195,9 +200,13 @@ def render_mend(rules: Rules, name: str, chains: Iterable[str]) -> str:
 
 
 def _elements(where: str, flows: list[Flow], addresses: Mapping[str, IPv4Address], lease: int) -> str:
+    return f"add element {where} {{ {_pairs(flows, addresses, f' timeout {lease}s')} }}"
+
+
+def _pairs(flows: list[Flow], addresses: Mapping[str, IPv4Address], more: str = "") -> str:
+    """The directed pairs of `flows` as elements of a set, each with `more` after it."""
     pairs = dict.fromkeys(flow.pair for flow in flows)
-    inside = ", ".join(f"{addresses[source]} . {addresses[target]} timeout {lease}s" for source, target in pairs)
-    return f"add element {where} {{ {inside} }}"
+    return ", ".join(f"{addresses[source]} . {addresses[target]}{more}" for source, target in pairs)
 
 
 def parse_table(listed: Mapping[str, Any], addresses: Mapping[str, IPv4Address]) -> dict[str, CutState]:

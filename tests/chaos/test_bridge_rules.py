@@ -82,7 +82,7 @@ def test_a_flow_stops_a_connection_by_its_packets_or_by_the_answers() -> None:
 def test_renewing_replaces_the_elements_in_the_same_transaction() -> None:
     text = bridge.render_renewal(RULES, "p1", [Flow("a", "b")], 5)
     assert text.splitlines() == [
-        "flush set bridge etcdlab_faults p1",
+        "delete element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 }",
         "add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 5s }",
     ]
 
@@ -257,6 +257,19 @@ def test_counters_survive_a_renewal_and_renewing_a_cut_that_is_gone_is_an_error(
     net.bridge.drop_table()
     with pytest.raises(ToolError):
         net.bridge.renew("p1", pairs, 30)
+
+
+@needs_root
+@pytest.mark.integration
+def test_a_cut_that_has_run_out_is_not_brought_back_by_a_late_renewal(net: Net) -> None:
+    pairs = both_ways("a", "b")
+    net.bridge.cut("p1", pairs, 1)
+    deadline = time.monotonic() + 10
+    while net.bridge.cuts()["p1"].pairs and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(ToolError):
+        net.bridge.renew("p1", pairs, 30)
+    assert not net.bridge.cuts()["p1"].pairs
 
 
 def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
