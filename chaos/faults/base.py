@@ -30,6 +30,9 @@ RENEWED_LEASE = 60
 HAND_LEASE = 600
 """Seconds that a fault made by hand (`./lab fault inject`) stays when nobody heals it."""
 
+LONGEST_LEASE = 7 * 24 * 3600
+"""Seconds; more than anybody waits for, and less than what nftables and systemd's timers can count."""
+
 Action = Literal["inject", "heal", "observe"]
 
 
@@ -143,8 +146,10 @@ class Fault(ABC):
         others: Iterable[Fault] = (),
     ) -> Self:
         """Resolve `words` on this lab now, beside `others` in force. Raises UsageError before anything is touched."""
-        if lease < 1:
-            raise UsageError(f"lease is {lease!r}", where="--lease", next="Give whole seconds, 1 or more.")
+        if not 1 <= lease <= LONGEST_LEASE:
+            raise UsageError(
+                f"lease is {lease!r}", where="--lease", next=f"Give whole seconds, from 1 to {LONGEST_LEASE} (a week)."
+            )
         given = parameters.check(cls.name, cls.parameters, params or {})
         groups = resolve(words, lab.manifest.node_names, lab.leader)
         fault = cls(cls.normalise(groups, lab.manifest.node_names), words, given, lease)

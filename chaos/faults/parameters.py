@@ -34,9 +34,10 @@ class Parameter:
             return self._word(fault, str(value))
         try:
             number = int(str(value)) if self.kind == "whole" else float(value)
-        except ValueError:
+            finite = math.isfinite(number)
+        except (ValueError, OverflowError):  # a whole number may be more than any float
             raise self._wrong(fault, value, f"Give a {'whole ' if self.kind == 'whole' else ''}number.") from None
-        if not (math.isfinite(number) and self.low <= number <= self.high):
+        if not (finite and self.low <= number <= self.high):
             limits = f"from {self.low:g}" + ("" if self.high == float("inf") else f" to {self.high:g}")
             raise self._wrong(fault, value, f"Give a number {limits}.")
         return number

@@ -88,6 +88,8 @@ def load_all(paths: StackPaths) -> tuple[list[Record], list[Path]]:
     for path in sorted(paths.faults.glob("*.json")) if paths.faults.is_dir() else []:
         try:
             good.append(_parse(path.read_text()))
+        except FileNotFoundError:
+            continue  # healed since it was listed
         except (ValueError, TypeError, KeyError):
             bad.append(path)
     return sorted(good, key=lambda record: record.written_ns), bad

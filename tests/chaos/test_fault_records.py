@@ -131,6 +131,14 @@ def test_what_is_no_record_is_told_apart_and_does_not_stop_the_others(lab: Lab, 
     assert bad == [broken]
 
 
+def test_a_record_that_goes_while_all_are_read_is_none(lab: Lab) -> None:
+    """Status asks without the lock, while a heal removes one after the other."""
+    records.write(lab.paths, records.Record.of(PowerOff((("etcd1",),)), LAB_ID, "hypervisor"))
+    (lab.paths.faults / "gone.json").symlink_to(lab.paths.faults / "nowhere")
+    good, bad = records.load_all(lab.paths)
+    assert ([record.name for record in good], bad) == (["power-off"], [])
+
+
 def test_ids_differ_by_target_and_parameters_only() -> None:
     one = PowerOff((("etcd1",),), ("leader",))
     assert one.id == PowerOff((("etcd1",),), ("etcd1",)).id
@@ -150,3 +158,20 @@ def test_parameters_that_a_fault_does_not_know_are_refused_before_anything_is_as
     untouched: Any = SimpleNamespace()
     with pytest.raises(UsageError, match="no parameter 'volume'"):
         PowerOff.declare(untouched, ("all",), {"volume": 11})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e309", "9" * 400, "-1", "", "ten", "0x10", "9" * 5000])
+@pytest.mark.parametrize(("name", "parameter"), [("latency", "ms"), ("disk-slow", "delay_ms"), ("oom", "limit")])
+def test_numbers_that_are_none_or_out_of_bounds_are_refused_before_anything_is_asked(
+    name: str, parameter: str, value: str
+) -> None:
+    untouched: Any = SimpleNamespace()
+    with pytest.raises(UsageError, match=f"{parameter} of {name} is"):
+        kind(name).declare(untouched, ("all",), {parameter: value})
+
+
+@pytest.mark.parametrize("lease", [0, -5, 10**9])
+def test_a_lease_that_no_timer_can_count_is_refused_before_anything_is_asked(lease: int) -> None:
+    untouched: Any = SimpleNamespace()
+    with pytest.raises(UsageError, match="lease is"):
+        kind("partition").declare(untouched, ("all",), lease=lease)
