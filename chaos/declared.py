@@ -43,9 +43,15 @@ def standing(deployment: Deployment | None) -> Standing:
 
 
 def foreign(deployment: Deployment | None, lab_id: str) -> str:
-    """Id of the other lab that the stack speaks of; "" when it is this one, or nothing was declared yet."""
-    said = str(deployment.outputs.get("lab", "")) if deployment else ""
-    return said if said != lab_id else ""
+    """Id of the other lab that the stack speaks of; "" when it is this one, or nothing was declared yet.
+
+    Its faults tell too: an update that was killed has made them, and written no outputs.
+    """
+    if deployment is None:
+        return ""
+    faults = (one for one in deployment.resources if one.type.endswith(TYPE))
+    said = [deployment.outputs.get("lab", ""), *(one.outputs.get("lab_id", "") for one in faults)]
+    return next((str(one) for one in said if one not in ("", lab_id)), "")
 
 
 def outputs_with(present: Mapping[str, object], found: Mapping[str, object] | None) -> dict[str, object]:

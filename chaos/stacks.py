@@ -80,8 +80,12 @@ class Verification:
         return self.set(())
 
     def standing(self) -> Standing:
-        """What the stack declares and says now, read from its state."""
-        return standing(self._engine.deployment())
+        """What the stack declares and says of this lab now, read from its state.
+
+        Nothing while it speaks of a lab that is gone: whoever keeps what is declared would make those faults here.
+        """
+        deployment = self._engine.deployment()
+        return Standing() if foreign(deployment, self._lab.manifest.lab_id) else standing(deployment)
 
     def outputs(self) -> Mapping[str, object]:
         """The stack's outputs, read from its state."""

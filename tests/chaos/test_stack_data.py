@@ -101,6 +101,9 @@ def test_a_stack_of_another_lab_is_known_by_its_id() -> None:
     assert foreign(Deployment(outputs={"lab": "aa"}), "bb") == "aa"
     assert foreign(Deployment(outputs={"lab": "aa"}), "aa") == ""
     assert foreign(Deployment(), "aa") == ""
+    killed = Deployment((Resource(TOKEN, "x", "x", {"lab_id": "aa"}),))
+    assert foreign(killed, "bb") == "aa", "outputs are written at the end of an update"
+    assert foreign(killed, "aa") == ""
     assert foreign(None, "aa") == ""
 
 

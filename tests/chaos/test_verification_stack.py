@@ -96,7 +96,10 @@ def props(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> dict[str, objec
 
 @pytest.fixture(autouse=True)
 def no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = SimpleNamespace(close=lambda: None)
     monkeypatch.setattr("chaos.lab.Cluster", lambda manifest, paths: None)
+    monkeypatch.setattr("chaos.lab.period_of", lambda manifest: 1.0)
+    monkeypatch.setattr("chaos.lab.Pages", lambda manifest, period: pages)
 
 
 def test_create_injects_and_leaves_the_result_with_its_proof(paths: StackPaths, props: dict[str, object]) -> None:
@@ -295,6 +298,16 @@ def test_a_stack_of_another_lab_is_discarded(stack: tuple[Verification, StandIn]
     engine.outputs["lab"] = "00000000"
     made.set([fault("etcd1")])
     assert engine.removed == 1
+
+
+def test_faults_of_another_lab_are_not_taken_over(stack: tuple[Verification, StandIn], tmp_path: Path) -> None:
+    """As `./lab fault inject` and the end of a run do: what is declared stays. Those of a lab that is gone must not."""
+    made, engine = stack
+    made.set([fault("etcd1")])
+    engine.outputs["lab"] = "00000000"
+    assert made.standing().faults == ()
+    made.finish("pass", {"pass": 1}, tmp_path / "report.json")
+    assert engine.wanted == []
 
 
 def test_what_a_run_found_is_said_until_the_next(stack: tuple[Verification, StandIn], tmp_path: Path) -> None:
