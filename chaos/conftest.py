@@ -271,6 +271,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     played = session.testscollected and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if interrupted:
         session.exitstatus = INTERRUPTED
-    elif played and verdict == "inconclusive":
+    elif played and (verdict == "inconclusive" or exitstatus == pytest.ExitCode.OK):
         session.exitstatus = EXIT_CODES[verdict]
     recorder.close()

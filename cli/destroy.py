@@ -39,14 +39,18 @@ def register(app: typer.Typer) -> None:
         if (deployment is None or not deployment.resources) and not paths.dir.exists() and not paths.faults.exists():
             say(f"There is no lab {stack!r} here; nothing to destroy.")
             return
-        uri = _libvirt_uri(paths)
-        for chaos in _chaos_stacks(engine):
-            say(f"Destroying the verification stack {chaos.paths.stack!r} first.")
-            _destroy_chaos(chaos)
-        if deployment is not None and deployment.resources:
-            wake_hypervisor(paths, deployment)
-            _destroy(engine, own_hypervisor=bool(deployment.ids("EmbeddedHypervisor")))
-        _clear(paths, uri, deployment)
+        from chaos.lab import alone  # late: it needs all libraries, and what was never built needs none
+
+        # what a run has under way is killed below, so there must be no run
+        with alone(paths, "destroy it"):
+            uri = _libvirt_uri(paths)
+            for chaos in _chaos_stacks(engine):
+                say(f"Destroying the verification stack {chaos.paths.stack!r} first.")
+                _destroy_chaos(chaos)
+            if deployment is not None and deployment.resources:
+                wake_hypervisor(paths, deployment)
+                _destroy(engine, own_hypervisor=bool(deployment.ids("EmbeddedHypervisor")))
+            _clear(paths, uri, deployment)
         say(f"The lab {stack!r} is gone: {time.monotonic() - started:.1f} s.")
 
 
@@ -61,14 +65,24 @@ def never_built(paths: StackPaths) -> bool:
 
 
 def _chaos_stacks(engine: Engine) -> list[Engine]:
-    """Verification stacks that declare faults on this lab: they are named like it, or begin with its name."""
-    if engine.backend is None:
-        return []
+    """Verification stacks that declare faults on this lab: they are named like it, or begin with its name.
+
+    Where the user's own login keeps the states, the one that chaos.stacks makes: named like the lab.
+    """
     from cli.engine import Engine
     from machine.engine_state import CHAOS_PROJECT, stacks
+    from machine.errors import LabError
+    from machine.log import say
     from machine.paths import StackPaths
 
     own = engine.paths.stack
+    if engine.backend is None:
+        chaos = Engine(engine.paths, project=CHAOS_PROJECT)
+        try:
+            return [chaos] if chaos.deployment() is not None else []
+        except LabError as error:
+            say(f"Whether there is a verification stack could not be asked: {error}")
+            return []
     names = [name for name in stacks(engine.backend, CHAOS_PROJECT) if name == own or name.startswith(f"{own}.")]
     return [Engine(StackPaths(engine.paths.checkout, name), project=CHAOS_PROJECT) for name in names]
 

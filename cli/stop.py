@@ -21,9 +21,12 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def stop(stack: StackOption = DEFAULT_STACK) -> None:
         """Shut the machines down in good order; ./lab start brings them back with their data."""
+        from chaos.lab import alone
         from cli.lab import open_lab
 
-        shut_down(open_lab(stack, awake=True))
+        lab = open_lab(stack, awake=True)
+        with alone(lab.paths, "stop it"):
+            shut_down(lab)
 
 
 def shut_down(lab: OpenLab) -> None:

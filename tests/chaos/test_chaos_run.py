@@ -82,6 +82,17 @@ def test_small(scenario):
 """
 
 
+SWALLOWED = """
+@scenario("S8", "a step that failed, and a test that went on", "seed")
+def test_swallowed(scenario):
+    try:
+        with scenario.step("look", "fine"):
+            assert 1 == 2
+    except AssertionError:
+        pass
+"""
+
+
 def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[str, str], str]:
     """Exit status, verdict per scenario (and of the run, under ""), output."""
     pytester.makepyfile(test_paper=text)
@@ -103,9 +114,10 @@ def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[st
         (LAB + DOUBT, 3, {"S3": "pass", "S5": "inconclusive", "": "inconclusive"}),
         (LAB + BAD + DOUBT, 1, {"S3": "pass", "S4": "fail", "S5": "inconclusive", "": "fail"}),
         (LAB + STOPPED, 130, {"S3": "pass", "S7": "inconclusive", "": "inconclusive"}),
+        (LAB + SWALLOWED, 1, {"S3": "pass", "S8": "fail", "": "fail"}),
         (LAB + SMALL, 0, {"S3": "pass", "S6": "skipped", "": "pass"}),
     ],
-    ids=["pass", "fail", "doubt", "fail and doubt", "stopped", "too small"],
+    ids=["pass", "fail", "doubt", "fail and doubt", "stopped", "swallowed", "too small"],
 )
 def test_exit_status_and_report_agree(
     pytester: pytest.Pytester, text: str, status: int, verdicts: dict[str, str]

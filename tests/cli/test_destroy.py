@@ -1,13 +1,19 @@
-"""Destroying what is not there: says so, with status 0, also where nothing was ever set up."""
+"""Destroying: what is not there is no error, what a run plays on stays, verification stacks are found first."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from cli.destroy import never_built
-from machine.engine_state import stack_file
+from chaos.lab import alone
+from cli.app import main
+from cli.destroy import _chaos_stacks, never_built
+from cli.engine import Engine
+from machine.engine_state import CHAOS_PROJECT, PROJECT, Deployment, stack_file
+from machine.errors import ToolError
 from machine.paths import StackPaths
 
 
@@ -29,3 +35,52 @@ def test_any_trace_of_a_lab_is_looked_into(tmp_path: Path, what: str) -> None:
     trace.mkdir(parents=True)
     assert not never_built(paths)
     assert never_built(StackPaths(tmp_path, "other"))
+
+
+class StandIn:
+    """An engine on the user's own login, whose states no file tells."""
+
+    backend = None
+    found: Deployment | Exception | None = None
+
+    def __init__(self, paths: StackPaths, *, project: str = PROJECT) -> None:
+        self.paths = paths
+        self.project = project
+
+    def recover(self) -> bool:
+        return False
+
+    def deployment(self) -> Deployment | None:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+@pytest.mark.parametrize("command", ["destroy", "stop"])
+def test_a_lab_that_a_run_plays_on_is_neither_destroyed_nor_stopped(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = StackPaths(tmp_path, "lab")
+    touched: list[str] = []
+    monkeypatch.setattr("machine.paths.stack_paths", lambda _stack: paths)
+    monkeypatch.setattr("cli.engine.Engine", StandIn)
+    monkeypatch.setattr("cli.destroy._chaos_stacks", lambda _engine: [])
+    monkeypatch.setattr("cli.destroy._clear", lambda *_: touched.append("files"))
+    monkeypatch.setattr("cli.lab.open_lab", lambda _stack, **_: SimpleNamespace(paths=paths))
+    monkeypatch.setattr("cli.stop.shut_down", lambda _lab: touched.append("machines"))
+    with alone(paths, "play scenarios"):
+        assert main([command]) == 2
+    assert "Another run plays on the lab 'lab'" in capsys.readouterr().err
+    assert touched == []
+    assert main([command]) == 0
+    assert touched
+
+
+@pytest.mark.parametrize(("found", "count"), [(None, 0), (Deployment(), 1), (ToolError("no such project"), 0)])
+def test_a_verification_stack_on_the_users_own_login_is_found(
+    found: Deployment | Exception | None, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandIn, "found", found)
+    monkeypatch.setattr("cli.engine.Engine", StandIn)
+    stacks: list[Any] = _chaos_stacks(cast(Engine, StandIn(StackPaths(tmp_path, "lab"))))
+    assert [(one.paths.stack, one.project) for one in stacks] == [("lab", CHAOS_PROJECT)] * count
