@@ -46,6 +46,8 @@ _FIRST_NODE: Final = 11
 
 _RFC1918: Final = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?")
+RESERVED: Final = frozenset({"all", "follower", "host", "leader", "localhost", "majority", "minority"})
+"""No names of nodes: faults aim by these words, and `host` is the lab's own host in rules and proofs."""
 _VERSION: Final = re.compile(r"(\d+\.\d+)\.\d+")
 _EXTRA_KEY: Final = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -64,7 +66,7 @@ _OWNED_PREFIXES: Final = (
 _REMEDY: Final[Mapping[str, str]] = {
     "nodes": "Give a whole number from 1 to 9; 3 is usual.",
     "names": "Give as many different names as there are nodes, each of 1 to 31 lower-case letters, digits or inner "
-    "hyphens.",
+    "hyphens, and none a word by which faults aim (leader, all, host and the like).",
     "memory": "Give MiB as a whole number from 256 to 65536; 512 is usual.",
     "vcpus": "Give a whole number from 1 to 16.",
     "subnet": "Give a private IPv4 network such as 192.168.93.0/24.",
@@ -118,7 +120,7 @@ def _names(value: object) -> object:
     for name in names:
         if not _NAME.fullmatch(name):
             raise _bad(f"holds {name!r}, which is no host name (RFC 1123 label)")
-        if name == "localhost" or name.isdigit():
+        if name in RESERVED or name.isdigit():
             raise _bad(f"holds {name!r}, which would be taken for something else")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults.targets import resolve
+from chaos.faults.flows import HOST
+from chaos.faults.targets import WORDS, resolve
+from infra.settings import RESERVED
 from machine.errors import InconclusiveError, UsageError
 
 THREE = ("etcd1", "etcd2", "etcd3")
@@ -57,3 +59,19 @@ def test_a_lab_of_one_has_no_follower_and_no_minority() -> None:
 def test_without_a_leader_nothing_can_be_said() -> None:
     with pytest.raises(InconclusiveError):
         resolve(("leader",), THREE, lambda: None)
+
+
+def test_no_node_may_be_called_as_a_target_word_or_as_this_host() -> None:
+    assert {*WORDS, HOST} <= RESERVED
+
+
+@pytest.mark.parametrize("word", ["Leader", "ALL", "ETCD1", "", ",", "minority,"])
+def test_words_in_odd_case_or_half_empty_are_refused(word: str) -> None:
+    with pytest.raises(UsageError, match="is no target"):
+        resolve((word,), THREE, lambda: "etcd1")
+
+
+def test_a_lab_of_two_has_no_minority_and_all_of_it_is_the_majority() -> None:
+    with pytest.raises(UsageError, match="A lab of 2 has no minority"):
+        resolve(("minority",), ("a", "b"), lambda: "a")
+    assert resolve(("majority",), ("a", "b"), lambda: "a") == (("a", "b"),)

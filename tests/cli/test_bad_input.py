@@ -29,6 +29,8 @@ def config() -> Iterator[Path]:
         ("etcd-lab:nodes: ten", "etcd-lab:nodes"),
         ("etcd-lab:nods: 3", "Did you mean etcd-lab:nodes"),
         ("etcd-lab:names: [a, a, b]", "etcd-lab:names"),
+        ("etcd-lab:names: [host, a, b]", "etcd-lab:names"),
+        ("etcd-lab:names: [a, leader, b]", "etcd-lab:names"),
         ("etcd-lab:subnet: 8.8.8.0/24", "etcd-lab:subnet"),
         ("etcd-lab:etcd-version: 2.3.8", "etcd-lab:etcd-version"),
         ("etcd-lab:hypervisor: qemu+ssh://far/system", "etcd-lab:hypervisor"),
