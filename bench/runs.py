@@ -136,8 +136,10 @@ def _scenario(dice: random.Random, name: str, lab: Manifest, operations: int, ve
         name="partition",
         target=f"{victim} | {others}",
         place="bridge br0",
+        started_ns=cut - SECOND // 2,
         injected_ns=cut,
         proved_ns=cut + SECOND if verdict != "inconclusive" else 0,
+        mended_ns=healed,
         healed_ns=healed + SECOND // 5,
         proof=[f"ok  tcp {victim} > {node} (from {victim}): no answer" for node in nodes if node != victim],
     )

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from chaos.report import words
+from chaos.report import judged, words
 from chaos.report.evidence import Evidence, read
 from chaos.report.model import Scenario
 from chaos.report.runs import Run
@@ -59,6 +59,7 @@ def render(run: Run) -> str:
     )
     environment.filters["tell"] = words.tell
     environment.filters["beside"] = words.beside
+    environment.filters["brief"] = words.brief
     environment.filters["columns"] = words.columns
     environment.filters["moment"] = words.moment
     environment.filters["seconds"] = lambda value: f"{value:.1f} s"
@@ -76,7 +77,7 @@ def render(run: Run) -> str:
         scenarios=scenarios,
         unclear=[one for one in scenarios if one["verdict"] in {"fail", "inconclusive"}],
         findings=[one for one in scenarios if one["finding"]],
-        calibration=words.displayed(report.calibration) if report.calibration else {},
+        calibration=judged.calibration(report.calibration) if report.calibration else {},
         workload=words.displayed(report.workload) if report.workload else {},
         files=_links(run.dir, [run.dir / name for name in ("report.json", "junit.xml")]),
         style=Markup(style),  # noqa: S704 - our own file
@@ -106,21 +107,18 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
         "seconds": scenario.seconds,
         "reasons": words.reasons(scenario) if scenario.verdict in {"fail", "inconclusive"} else [],
         "own": own,
-        "further": len(words.own_steps(scenario)) - len(own),
         "steps": scenario.steps,
         "faults": scenario.faults,
         "finding": words.finding(scenario),
-        "judgements": words.judgements(scenario),
+        "judgements": judged.judgements(scenario),
         "traffic": words.traffic(scenario),
         "no_traffic": words.no_traffic(scenario),
-        "figures": words.displayed(
-            {name: value for name, value in scenario.metrics.items() if name not in words.APART}, scenario.started_ns
-        ),
+        "figures": judged.figures(scenario),
         "lacking": evidence.lacking,
         "timeline": timeline,
         "happened": _happened(timeline),
         "data": embed(timeline) if timeline else "",
-        "files": _links(run.dir, _files(run.dir, scenario.id)),
+        "files": _links(run.dir, _files(run.dir, scenario.id), below=2),
     }
 
 
@@ -138,11 +136,15 @@ def _happened(timeline: Json | None) -> list[tuple[float, str, str]]:
     found: list[tuple[int, str, str]] = []
     for fault in timeline["faults"]:
         named = f"{fault['name']} on {fault['target']}"
+        if fault["begun"] < fault["from"]:
+            found.append((fault["begun"], "fault", f"{named} is being made: from here on it may take hold"))
         found.append((fault["from"], "fault", f"{named} injected"))
         if fault["proved"] is not None:
             found.append((fault["proved"], "fault", f"{named} proved"))
+        if fault["mended"] is not None:
+            found.append((fault["mended"], "fault", f"{named} lifted"))
         if fault["to"] is not None:
-            found.append((fault["to"], "fault", f"{named} healed"))
+            found.append((fault["to"], "fault", f"{named} proved to be gone"))
     for node, runs in timeline["members"].items():
         before: list[Any] | None = None
         for run in runs:
@@ -175,10 +177,10 @@ def _files(directory: Path, scenario_id: str) -> list[Path]:
     return found
 
 
-def _links(directory: Path, paths: list[Path]) -> list[tuple[str, str]]:
-    """(address, words) of the files that are there, relative to the page."""
+def _links(directory: Path, paths: list[Path], below: int = 0) -> list[tuple[str, str]]:
+    """(address, words) of the files that are there, relative to the page; the words leave out `below` folders."""
     there = [path.relative_to(directory) for path in paths if path.is_file()]
-    return [(quote(str(path)), path.name) for path in there]
+    return [(quote(str(path)), "/".join(path.parts[below:])) for path in there]
 
 
 def _policy(style: str, script: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,8 +10,11 @@ from chaos.report import words
 from chaos.report.model import Scenario
 from chaos.report.runs import Run
 
-LINES: Final = 36
-"""At most, so that with the two or three lines of paths a run stays under 40."""
+LINES: Final = 34
+"""At most, as the terminal shows them, so that with the paths, two lines each where it is narrow, it is under 40."""
+
+NARROWEST: Final = 40
+"""Columns below which nothing is wrapped closer."""
 
 TABLE_ROWS: Final = 14
 """Up to so many scenarios are listed one by one."""
@@ -19,13 +23,13 @@ REASON_CHARACTERS: Final = 300
 
 
 def lines(run: Run, seconds: float | None = None, columns: int | None = None) -> list[str]:
-    """The summary; `seconds`: how long the run took; `columns`: titles are cut so that the table has no more."""
+    """The summary; `seconds`: how long the run took; `columns`: no line is wider, None where a program reads."""
     scenarios = words.ordered(run.report.scenarios)
     spent = f" after {seconds:.0f} s" if seconds is not None else ""
-    tail = [words.headline(run), f"verdict: {words.verdict_of(run)}{spent}"]
-    body = _table(scenarios, columns) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios)
+    tail = [*_wrapped(words.headline(run), columns), f"verdict: {words.verdict_of(run)}{spent}"]
+    body = _table(scenarios, columns) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios, columns)
     room = LINES - len(body) - len(tail)
-    return [*body, *_reasons(scenarios, max(room, 1)), *tail]
+    return [*body, *_reasons(scenarios, max(room, 1), columns), *tail]
 
 
 def _table(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
@@ -43,33 +47,61 @@ def _table(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
     return [head, *rows]
 
 
-def _grouped(scenarios: Sequence[Scenario]) -> list[str]:
-    """One line for each verdict; the slowest passes by name, since they tell where the time went."""
-    found = []
+def _grouped(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
+    """One line for each verdict; the slowest by name, since they tell where the time went."""
+    head = "VERDICT       COUNT       TIME  SCENARIOS"
+    apart = words.around(scenarios)
+    found = [head]
     for verdict in ("pass", "skipped", "inconclusive", "fail"):
         mine = [one for one in scenarios if one.verdict == verdict]
         if mine:
-            spent = sum(one.seconds for one in mine)
+            spent = sum(one.seconds for one in mine if one not in apart)
             ids = words.id_ranges([one.id for one in mine])
-            found.append(f"{verdict:12}  {len(mine):3}  {spent:7.0f} s  {_short(ids)}")
-    slowest = sorted(scenarios, key=lambda one: -one.seconds)[:3]
+            row = f"{verdict:12}  {len(mine):5}  {spent:7.0f} s  {_short(ids)}"
+            found += _wrapped(row, columns, head.index("SCENARIOS"))
+    slowest = sorted((one for one in scenarios if one not in apart), key=lambda one: -one.seconds)[:3]
     told = ", ".join(f"{one.id} {one.seconds:.0f} s ({one.title})" for one in slowest)
-    return ["VERDICT       COUNT       TIME  SCENARIOS", *found, f"longest: {_short(told)}"]
+    return [*found, *_wrapped(f"longest: {words.brief(told, _most(columns))}", columns)]
 
 
-def _reasons(scenarios: Sequence[Scenario], room: int) -> list[str]:
-    """The reasons of what did not pass, failures first, and findings; the last line says what had no room."""
-    found = [
-        f"{one.id} {one.verdict}: {_short(' '.join(reason.split()))}"
+def _reasons(scenarios: Sequence[Scenario], room: int, columns: int | None) -> list[str]:
+    """Why what did not pass did not, and findings, as far as there is room; the last line says what had none.
+
+    Failures come first, and of each scenario its first reason before any other: the cause before what came of it.
+    """
+    reasons = [
+        (index > 0, f"{one.id} {one.verdict}: {reason}")
         for verdict in ("fail", "inconclusive")
         for one in scenarios
         if one.verdict == verdict
-        for reason in words.reasons(one)
+        for index, reason in enumerate(words.reasons(one))
     ]
-    found += [f"{one.id} found: {_short(words.finding(one))}" for one in scenarios if words.finding(one)]
-    if len(found) <= room:
-        return found
-    return [*found[: room - 1], f"… {len(found) - room + 1} further reasons and findings stand in the page"]
+    told = [text for _, text in sorted(reasons, key=lambda one: one[0])]
+    told += [f"{one.id} found: {words.finding(one)}" for one in scenarios if words.finding(one)]
+    found = [_wrapped(words.brief(text, _most(columns)), columns) for text in told]
+    if sum(map(len, found)) <= room:
+        return [line for entry in found for line in entry]
+    shown: list[str] = []
+    for index, entry in enumerate(found):
+        last = _wrapped(f"… {len(found) - index} further reasons and findings stand in the page", columns)
+        if len(shown) + len(entry) + len(last) > room:
+            return [*shown, *last]
+        shown += entry
+    return shown
+
+
+def _most(columns: int | None) -> int:
+    """Characters of one reason: three lines of the terminal, less what the wrapping of words loses."""
+    return REASON_CHARACTERS if columns is None else min(REASON_CHARACTERS, 3 * columns - 30)
+
+
+def _wrapped(text: str, columns: int | None, indent: int = 2) -> list[str]:
+    """A line as so many as the terminal needs for it; where a program reads, it stays one."""
+    if columns is None:
+        return [text]
+    wide = max(columns, NARROWEST)
+    behind = " " * (indent if indent < wide // 2 else 2)
+    return textwrap.wrap(text, wide, subsequent_indent=behind, break_on_hyphens=False) or [""]
 
 
 def _short(text: str) -> str:

@@ -66,8 +66,10 @@ def build(scenario: Scenario, evidence: Evidence, nodes: Sequence[str], buckets:
                 "name": fault.name,
                 "target": fault.target,
                 "place": fault.place,
+                "begun": clock(fault.started_ns or fault.injected_ns),
                 "from": clock(fault.injected_ns),
                 "proved": clock(fault.proved_ns) if fault.proved_ns else None,
+                "mended": clock(fault.mended_ns) if fault.mended_ns else None,
                 "to": clock(fault.healed_ns) if fault.healed_ns else None,
             }
             for fault in scenario.faults
@@ -97,7 +99,8 @@ def _instants(scenario: Scenario, evidence: Evidence) -> Iterable[int]:
     for step in scenario.steps:
         yield from (at for at in (step.started_ns, step.ended_ns) if at)
     for fault in scenario.faults:
-        yield from (at for at in (fault.injected_ns, fault.proved_ns, fault.healed_ns) if at)
+        moments = (fault.started_ns, fault.injected_ns, fault.proved_ns, fault.mended_ns, fault.healed_ns)
+        yield from (at for at in moments if at)
     for records in (evidence.samples, evidence.events):
         if records:
             yield from (records[0]["at_ns"], records[-1]["at_ns"])

@@ -11,8 +11,23 @@ from chaos.report.runs import Run
 
 ENDED: Final = "The run was ended before its end"
 
-ROUTINE: Final = frozenset({"steady state before", "workload", "healed and healthy after"})
-"""Steps that every scenario has, and that say nothing of its own."""
+ROUTINE: Final = frozenset(
+    {
+        "steady state before",
+        "workload",
+        "background writer in calm",
+        "healed and healthy after",
+        "workload went on",
+        "final reads",
+        "hash equality",
+        "ledger",
+        "linearizable",
+    }
+)
+"""Steps that (nearly) every scenario has: where they pass, they say nothing of its own."""
+
+REASON_CHARACTERS: Final = 260
+"""Of a reason, so much is shown where only the reason is wanted: three lines of a page. The steps have all."""
 
 APART: Final = frozenset({"finding", "judgements", "traffic"})
 """Metrics that are shown in a place of their own."""
@@ -45,12 +60,15 @@ def _judgement(report: Report) -> str:
     if not report.scenarios:
         return "No scenario was played."
     tail = f" {_count(len(skipped), 'scenario')} did not apply to this lab." if skipped else ""
+    rest = f" The other {len(passed)} passed." if len(passed) > 1 else ""
     if failed:
         also = f" Inconclusive: {', '.join(doubtful)}." if doubtful else ""
-        return f"{len(failed)} of {_count(played, 'scenario')} failed: {', '.join(failed)}.{also}{tail}"
+        return f"{len(failed)} of {_count(played, 'scenario')} failed: {', '.join(failed)}.{also}{rest}{tail}"
     if doubtful:
         verb = "is" if len(doubtful) == 1 else "are"
-        return f"{len(doubtful)} of {_count(played, 'scenario')} {verb} inconclusive: {', '.join(doubtful)}.{tail}"
+        none = " None failed." if played > 1 else ""
+        told = f"{len(doubtful)} of {_count(played, 'scenario')} {verb} inconclusive: {', '.join(doubtful)}."
+        return f"{told}{none}{rest}{tail}"
     if not passed:
         return f"Nothing was tried.{tail}"
     all_ = "all " if played > 1 else ""
@@ -65,6 +83,15 @@ def ids(report: Report, verdict: str) -> list[str]:
 def ordered(scenarios: Iterable[Scenario]) -> list[Scenario]:
     """By family, then number: S2 before S10; the article's own family first."""
     return sorted(scenarios, key=lambda one: order_key(one.id))
+
+
+def around(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those in whose time others began and ended, such as one that is the whole run: no time of their own."""
+    return [
+        one
+        for one in scenarios
+        if any(0 < one.started_ns < other.started_ns and other.ended_ns < one.ended_ns for other in scenarios)
+    ]
 
 
 def order_key(scenario_id: str) -> tuple[bool, str, int, str]:
@@ -96,7 +123,8 @@ def own_steps(scenario: Scenario) -> list[Step]:
     own = [
         step
         for step in scenario.steps
-        if step.title not in ROUTINE and not step.title.startswith(("leader on ", "inject ", "heal "))
+        if step.verdict != "pass"
+        or (step.title not in ROUTINE and not step.title.startswith(("leader on ", "inject ", "heal ")))
     ]
     return own or scenario.steps
 
@@ -109,16 +137,16 @@ def telling(scenario: Scenario, count: int) -> list[Step]:
 
 
 def reasons(scenario: Scenario) -> list[str]:
-    """Why a scenario did not pass, one sentence each."""
+    """Why a scenario did not pass, one sentence each: the cause before what came of it."""
     found = [
-        f"{step.title}: expected {step.expected}; saw {step.observed or 'no end of it'}"
-        for step in scenario.steps
-        if step.verdict in {"fail", "inconclusive"}
-    ]
-    found += [
         f"the fault {fault.name} on {fault.target} was not proved, so what followed says nothing about it"
         for fault in scenario.faults
         if not fault.proved_ns
+    ]
+    found += [
+        f"{step.title}: expected {step.expected}; saw {step.observed or 'no end of it'}"
+        for step in scenario.steps
+        if step.verdict in {"fail", "inconclusive"}
     ]
     if scenario.started_ns and not scenario.ended_ns:
         found.append("it was still under way")
@@ -129,27 +157,21 @@ def reasons(scenario: Scenario) -> list[str]:
     return found
 
 
+def brief(text: str, most: int = REASON_CHARACTERS) -> str:
+    """A text on one line, cut between words where it is longer than `most` characters.
+
+    >>> brief("the fault did not show, after all", 20)
+    'the fault did not …'
+    """
+    shown = " ".join(text.split())
+    if len(shown) <= most:
+        return shown
+    return (shown[: most - 1].rpartition(" ")[0] or shown[: most - 2]) + " …"
+
+
 def finding(scenario: Scenario) -> str:
     """What a scenario found out, in its own words; "" for one that only checks."""
     return str(scenario.metrics.get("finding") or "")
-
-
-def judgements(scenario: Scenario) -> list[dict[str, str]]:
-    """Each figure that was held against a rule: rule, observed, allowed, verdict and why."""
-    found = scenario.metrics.get("judgements")
-    if not isinstance(found, list | tuple):
-        return []
-    return [
-        {
-            "rule": str(one.get("rule", "")),
-            "observed": tell(one.get("observed")),
-            "allowed": f"{tell(one.get('allowed_low'))} to {_end(one.get('allowed_high'))}",
-            "verdict": str(one.get("verdict", "")),
-            "why": str(one.get("why", "")),
-        }
-        for one in found
-        if isinstance(one, Mapping)
-    ]
 
 
 def traffic(scenario: Scenario) -> list[dict[str, str]]:
@@ -191,10 +213,6 @@ def _figure(value: object, times: float, unit: str) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "none"
     return f"{value * times:.3g} {unit}"
-
-
-def _end(value: object) -> str:
-    return "any" if value is None else tell(value)
 
 
 def figures(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:

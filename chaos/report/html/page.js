@@ -32,9 +32,11 @@
     const stops = [];
     for (const fault of data.faults) {
       const named = fault.name + " on " + fault.target;
+      if (fault.begun < fault.from) stops.push([fault.begun, named + " is being made at " + fault.place + "; from here on it may take hold"]);
       stops.push([fault.from, named + " injected at " + fault.place]);
       if (fault.proved !== null) stops.push([fault.proved, named + " proved"]);
-      if (fault.to !== null) stops.push([fault.to, named + " healed"]);
+      if (fault.mended !== null) stops.push([fault.mended, named + " lifted"]);
+      if (fault.to !== null) stops.push([fault.to, named + " proved to be gone"]);
     }
     for (const node in data.members) {
       let before = null;
@@ -270,14 +272,21 @@
 
     drawFaults() {
       for (const fault of this.data.faults) {
-        const healed = fault.to !== null, to = healed ? fault.to : this.data.end;
+        const healed = fault.to !== null, last = healed ? fault.to : this.data.end, to = fault.mended ?? last;
         const name = fault.name + " on " + fault.target;
-        const told = (fault.proved === null ? ", not proved" : "") + (healed ? "" : ", not healed");
+        const told = (fault.proved === null ? ", not proved" : "") + (healed ? "" : ", not seen healed");
         const [g, top] = this.lane("Fault: " + name + told, 13, "fault");
+        const edges = [[fault.begun, fault.from, "is being made: it took hold from here on or later"], [to, last, "is lifted; not yet seen to be gone"]];
+        for (const [begin, end, words] of edges) { // on both sides of the bar: open, as it may hold or not
+          const edge = begin < end && this.bar(begin, end, 1.5);
+          if (!edge) continue;
+          make(g, "rect", { "class": "fault-edge", x: edge[0], y: top + 3, width: edge[1], height: 6 });
+          this.hit(edge[0], edge[1], top, 12, name + " " + words + ", " + at(begin) + " to " + at(end));
+        }
         const bar = this.bar(fault.from, to, 3);
         if (bar) {
           make(g, "rect", { "class": "fault", x: bar[0], y: top, width: bar[1], height: 12 });
-          this.hit(bar[0], bar[1], top, 12, name + told + ", " + at(fault.from) + " to " + (healed ? at(fault.to) : "the end") + ", at " + fault.place);
+          this.hit(bar[0], bar[1], top, 12, name + told + ", " + at(fault.from) + " to " + (to < last || healed ? at(to) : "the end") + ", at " + fault.place);
         }
         if (fault.proved !== null && this.inside(fault.proved)) {
           const x = this.x(fault.proved);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_every_scenario_draws_its_lanes_with_its_marks(page: Browser) -> None:
         assert (found[1] == 0) == (scenario == 2), "only what was proved shows its proof"
 
 
+def test_a_fault_shows_when_it_was_made_and_when_it_was_seen_to_be_gone(page: Browser) -> None:
+    ends = page.run(
+        "return ['.fault-edge', '.fault'].map(name => [...document.querySelector('figure.timeline').querySelectorAll("
+        "name)].map(one => [+one.getAttribute('x'), +one.getAttribute('x') + +one.getAttribute('width')]))"
+    )
+    (made, lifted), (bar,) = ends
+    assert made[0] < made[1] == pytest.approx(bar[0], abs=1), "what follows its making is not before the fault"
+    assert bar[1] == pytest.approx(lifted[0], abs=1)
+    assert lifted[0] < lifted[1]
+
+
 def test_zoom_and_hover_tell_what_is_there(page: Browser) -> None:
     axis = "return [...document.querySelectorAll('figure.timeline svg')][0].querySelector('text').textContent"
     assert page.run(axis) == "0 s"
@@ -125,7 +137,8 @@ def test_zoom_and_hover_tell_what_is_there(page: Browser) -> None:
     page.press("++")
     assert page.run(axis) != "0 s"
     page.press("n")
-    assert "1 of " in page.run("return document.querySelector('figure.timeline .readout').textContent")
+    next_ = page.run("return document.querySelector('figure.timeline .readout').textContent")
+    assert re.match(r"\d+ of \d+, at \d+\.\d{3} s: ", next_), next_
     page.press("...")
     told = page.run("return document.querySelector('figure.timeline .readout').textContent")
     assert "etcd1 leads in term 2" in told

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.runs import make
+from chaos.oracle.calibration import Calibration, NodeFigures
+from chaos.oracle.machine import Machine
+from chaos.oracle.rules import rule
 from chaos.report import Recorder, Report, Scenario, Step, Verdict
+from chaos.report.judged import MEASURED, NODES, calibration, judgements
+from chaos.report.judged import figures as judged_figures
+from chaos.report.model import FaultEntry
 from chaos.report.page import embed, render, write_page
 from chaos.report.runs import Run, every, find, names, open_run
 from chaos.report.summary import lines
-from chaos.report.words import ENDED, headline, id_ranges, telling, verdict_of
+from chaos.report.words import ENDED, brief, headline, id_ranges, reasons, telling, verdict_of
 from machine.errors import NotBuiltError
 from machine.paths import reports_dir
 
@@ -132,6 +141,93 @@ def test_the_summary_names_every_failure_as_long_as_there_is_room() -> None:
     assert "N1–N30" in told
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_what_a_terminal_shows_of_many_long_reasons_is_under_40_lines(columns: int) -> None:
+    run = report(*("pass",) * 28, *("fail", "inconclusive") * 5)
+    for one in run.report.scenarios:
+        one.steps = [Step(title=f"look {number}", expected="e", observed="seen " * 90) for number in range(3)]
+    found = lines(run, 300, columns)
+    assert max(map(len, found)) <= columns, "what is wider takes two lines of the terminal"
+    assert len(found) + 4 < 40, "two paths, of two lines each"
+    assert "further reasons and findings stand in the page" in " ".join(" ".join(found).split())
+
+
+def test_the_time_of_a_scenario_around_others_is_not_counted_twice() -> None:
+    run = report(*("pass",) * 20)
+    for number, one in enumerate(run.report.scenarios):
+        one.started_ns, one.ended_ns = 100 + 10 * number, 105 + 10 * number
+    run.report.scenarios.append(Scenario(id="S1", title="all", verdict="pass", seconds=500, started_ns=1, ended_ns=999))
+    told = lines(run)
+    assert re.search(r"pass +21 +180 s", told[1]), told[1]
+    assert not any("S1 500 s" in line for line in told)
+
+
+def test_a_fault_that_was_not_proved_comes_before_what_came_of_it() -> None:
+    fault = FaultEntry(name="corrupt", target="etcd1", place="guest", injected_ns=5)
+    later = Step(title="workload went on", expected="5 operations", observed="nothing")
+    told = reasons(Scenario(id="N25", title="t", steps=[later], faults=[fault]))
+    assert "was not proved" in told[0]
+    assert told[1].startswith("workload went on")
+
+
+def test_a_headline_also_says_what_passed() -> None:
+    assert headline(report("pass", "pass", "inconclusive")).endswith("None failed. The other 2 passed.")
+    assert headline(report("pass", "pass", "fail")) == "1 of 3 scenarios failed: N3. The other 2 passed."
+
+
+def test_the_table_also_shows_a_step_of_every_scenario_that_did_not_pass() -> None:
+    steps = [Step(title=title, expected="e", verdict="pass") for title in ("steady state before", "look")]
+    steps.append(Step(title="inject corrupt on etcd1", expected="e"))
+    scenario = Scenario(id="N25", title="t", steps=steps)
+    assert [step.title for step in telling(scenario, 4)] == ["look", "inject corrupt on etcd1"]
+
+
+@given(st.text(), st.integers(10, 80))
+def test_a_brief_text_is_one_line_no_longer_than_asked(text: str, most: int) -> None:
+    shown = brief(text, most)
+    assert len(shown) <= most
+    assert shown == " ".join(text.split()) or shown.endswith(" …")
+
+
+def test_a_judgement_tells_its_figures_with_their_unit_and_its_rule_in_words() -> None:
+    by = rule("election")
+    why = f"5.43 s, allowed 1.80 to 8.56 s by {by.formula}: too much"
+    one = {"rule": by.name, "observed": 5.425, "allowed_low": 1.802, "allowed_high": 8.556, "verdict": "outside"}
+    plain = {"rule": "of old", "observed": 3, "allowed_low": 1, "allowed_high": None, "verdict": "inside", "why": "so"}
+    open_ = {"rule": by.name, "observed": 3.0, "allowed_low": 1.0, "allowed_high": None, "why": "said otherwise"}
+    known, old, wide = judgements(
+        Scenario(id="N1", title="t", metrics={"judgements": [one | {"why": why}, plain, open_]})
+    )
+    assert (known["observed"], known["allowed"]) == ("5.43 s", "1.80 to 8.56 s")
+    assert known["why"] == f"{by.formula}: too much"
+    assert known["title"] == by.title
+    assert (old["observed"], old["allowed"], old["why"]) == ("3", "1 to any", "so")
+    assert (wide["observed"], wide["allowed"], wide["why"]) == ("3.00 s", "1.00 s or more", "said otherwise")
+
+
+def test_the_calibration_has_words_and_units_for_everything_that_is_measured() -> None:
+    assert {one.name for one in fields(Machine)} == set(MEASURED)
+    assert {one.name for one in fields(NodeFigures)} == set(NODES) | {"problem"}
+    measured = Calibration(
+        Machine(fsync=0.0317), {"etcd1": NodeFigures(ssh=1.5, problem="no metrics")}, 5.3, ("slow!",)
+    )
+    assert calibration(measured.as_json()) == {
+        MEASURED["fsync"]: "31.7 ms",
+        "on each member": [{"": "etcd1", NODES["ssh"]: "1.5 s", "not measured": "no metrics"}],
+        "more than the election timeout holds": ("slow!",),
+        "measuring took": "5.3 s",
+    }
+
+
+def test_times_of_recovery_carry_their_unit() -> None:
+    told = judged_figures(
+        Scenario(id="N1", title="t", metrics={"recovery": [{"fault": "f", "new_leader": 2.502, "election_rounds": 1}]})
+    )
+    assert told == {
+        "recovery, from each fault's injection": [{"fault": "f", "new leader": "2.50 s", "election_rounds": 1}]
+    }
+
+
 def test_ids_are_drawn_together_in_families_only() -> None:
     assert id_ranges(["S9", "S10", "S11", "N1", "N2b", "N3", "P1"]) == "S9–S11, N1, N2b, N3, P1"
 
@@ -155,7 +251,8 @@ def test_what_is_missing_or_torn_is_said(tmp_path: Path) -> None:
 def test_the_table_shows_what_did_not_pass_however_late_it_came() -> None:
     steps = [Step(title=f"look {number}", expected="e", observed="o", verdict="pass") for number in range(9)]
     steps[7].verdict = "fail"
-    scenario = Scenario(id="S1", title="t", steps=[Step(title="steady state before", expected="e"), *steps])
+    steady = Step(title="steady state before", expected="e", verdict="pass")
+    scenario = Scenario(id="S1", title="t", steps=[steady, *steps])
     assert [step.title for step in telling(scenario, 4)] == ["look 0", "look 1", "look 2", "look 7"]
 
 
