@@ -24,6 +24,7 @@ from pathlib import Path
 from bench.vagrant import vagrant
 from chaos.faults.base import Fault, Result
 from chaos.faults.registry import KINDS, kind
+from chaos.heal import heal_lab
 from chaos.lab import Lab, alone
 from chaos.sequences import WORDS
 from chaos.stacks import Verification
@@ -58,8 +59,7 @@ def measure(lab: Lab, name: str, rounds: int) -> dict[str, object]:
                     skews.append(skew)
             lab.cluster.wait_healthy(240)
     except LabError as error:
-        stack.destroy()
-        lab.cluster.wait_healthy(240)
+        heal_lab(lab)
         return {"fault": name, "error": str(error)}
     medians = {figure: round(statistics.median(seconds), 2) for figure, seconds in figures.items()}
     return {"fault": name, **medians, "skew": round(statistics.median(skews), 3) if skews else None}
@@ -150,11 +150,13 @@ def main() -> int:
     options = parser.parse_args()
     paths = stack_paths(options.stack)
     theirs: Figures = {}
-    rows = []
+    rows: list[dict[str, object]] = []
     try:
         names = [kind(name).name for name in options.kinds.split(",")]
         with alone(paths, "measure faults"), Lab(load(paths), paths) as lab:
-            rows = [measure(lab, name, options.rounds) for name in names]
+            for name in names:
+                rows.append(measure(lab, name, options.rounds))
+                say(json.dumps(rows[-1]))
         ours = commands(options.stack, options.rounds)
         if not options.no_baseline:
             theirs = baseline(options.rounds)
