@@ -147,21 +147,24 @@ def _lift_records(lab: Lab, note: _Note) -> tuple[list[records.Record], list[rec
     for path in bad:
         path.unlink(missing_ok=True)
         note(Mended("a record that cannot be read", path.name, "removed; looking at everything instead", ok=True))
-    later = [record for record in of_lab if not _lift(lab, record, note, reachable=_reachable(lab, of_lab))]
+    reachable = _reachable(lab) if of_lab else set()
+    later = [record for record in of_lab if not _lift(lab, record, note, reachable=reachable)]
     return of_lab, later
 
 
-def _reachable(lab: Lab, of_lab: list[records.Record]) -> set[str]:
-    """Nodes that a record names and that can be logged in to now."""
-    named = {name for record in of_lab for group in record.groups for name in group}
-    return {node.name for node in lab.manifest.nodes if node.name in named and answers(lab, node.address, SSH_PORT)}
+def _reachable(lab: Lab) -> set[str]:
+    """Nodes that can be logged in to now."""
+    with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
+        taken = pool.map(lambda node: answers(lab, node.address, SSH_PORT), lab.manifest.nodes)
+        return {node.name for node, taken_here in zip(lab.manifest.nodes, taken, strict=True) if taken_here}
 
 
 def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | None = None) -> bool:
     """Lift one; False, and nothing done, when it needs machines that are not among the `reachable` (None: all are)."""
     try:
         fault: Fault = from_record(record)
-        if reachable is not None and fault.needs_power and not set(fault.nodes) <= reachable:
+        inside = fault.needs_power or record.place == "guest"
+        if reachable is not None and inside and not set(fault.inside) <= reachable:
             return False
         fault.lift(lab)
     except LabError as error:

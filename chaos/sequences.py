@@ -31,6 +31,9 @@ WORDS: Mapping[str, int] = {"one-way": 2}
 CLUSTER_WIDE = frozenset({"etcd", "data", "names"})
 """Families that need a cluster which answers to be made, or a lab of a certain kind (peers by DNS)."""
 
+NO_LOGIN = frozenset({"power", "link"})
+"""What faults occupy that take the login to a node."""
+
 SHAPED = frozenset({"bridge"})
 """Faults that need groups of a certain shape."""
 
@@ -58,8 +61,18 @@ class Move:
         return f"{'inject' if self.inject else 'heal'} {self.fault}"
 
 
-def plan(seed: int, nodes: Sequence[str], kinds: Mapping[str, type[Fault]], injections: int = INJECTIONS) -> list[Move]:
-    """The sequence of `seed`: `injections` faults, each healed by the end, in random order; the same at every call."""
+def plan(
+    seed: int,
+    nodes: Sequence[str],
+    kinds: Mapping[str, type[Fault]],
+    injections: int = INJECTIONS,
+    *,
+    cuts_inside: bool = False,
+) -> list[Move]:
+    """The sequence of `seed`: `injections` faults, each healed by the end, in random order; the same at every call.
+
+    With `cuts_inside` cuts are made in all guests: then none comes beside a fault that takes the login to a node.
+    """
     chance = random.Random(seed)  # noqa: S311 - repeatable is what is wanted
     names = sorted(name for name, kind in kinds.items() if _may(kind))
     moves: list[Move] = []
@@ -67,6 +80,8 @@ def plan(seed: int, nodes: Sequence[str], kinds: Mapping[str, type[Fault]], inje
     made = 0
     while made < injections or present:
         choices = [one for one in _offers(chance, names, nodes, kinds) if fits(one, present)]
+        if cuts_inside:
+            choices = [one for one in choices if not any(_needs_login(one, other, kinds) for other in present)]
         # more likely to inject while few are in force, so that they overlap
         if made < injections and choices and (not present or chance.random() < 1 - len(present) / OVERLAPPING):
             fault = choices[0]
@@ -89,6 +104,11 @@ def fits(new: Planned, present: Iterable[Planned]) -> bool:
     if new.cut:
         return sum(one.cut for one in others) < CUTS
     return not any(set(one.words) & set(new.words) for one in others if not one.cut)
+
+
+def _needs_login(one: Planned, other: Planned, kinds: Mapping[str, type[Fault]]) -> bool:
+    """Whether one is a cut, and the other takes away the login that a cut inside the guests needs."""
+    return (one.cut and kinds[other.name].occupies in NO_LOGIN) or (other.cut and kinds[one.name].occupies in NO_LOGIN)
 
 
 def _may(kind: type[Fault]) -> bool:

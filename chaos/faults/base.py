@@ -260,6 +260,11 @@ class Fault(ABC):
     def lift(self, lab: Lab) -> None:
         """Undo it; safe to repeat, also when it was never made."""
 
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Nodes that must be logged in to for `lift`, where the fault is made inside the guests."""
+        return self.nodes
+
     def renew(self, lab: Lab) -> None:  # noqa: B027 - what only ./lab heal lifts needs no renewal
         """Start the lease anew; raises LabError when the fault is gone."""
 

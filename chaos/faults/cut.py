@@ -107,11 +107,16 @@ class Cut(Fault):
         else:
             Bridge.of(lab.manifest).mend(self.cut_name)
 
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The guests that have rules."""
+        return tuple(share(self.flows))
+
     # -- proof ---------------------------------------------------------------------------------------------
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Every pair that will be cut is reachable before, else the cut would prove nothing."""
-        cuts = self._cuts(lab, lab.running())
+        cuts, _ = self._cuts(lab, lab.running())
         if self.cut_name in cuts:
             return ()
         return (*self._reachability(lab, cuts, in_force=False, when="before"), *self.further(lab, in_force=False))
@@ -120,12 +125,15 @@ class Cut(Fault):
         """Probe every directed pair from inside the guests, then read the rules and their counters."""
         alive = lab.running()
         proof = self._reachability(
-            lab, self._cuts(lab, alive), in_force=in_force, when="during" if in_force else "after"
+            lab, self._cuts(lab, alive)[0], in_force=in_force, when="during" if in_force else "after"
         )
         proof += self.further(lab, in_force=in_force)
-        cut, place = self._cuts(lab, alive).get(self.cut_name), self.place(lab)
+        cuts, unasked = self._cuts(lab, alive)
+        cut, place = cuts.get(self.cut_name), self.place(lab)
         if not in_force:
-            return [*proof, Proof("rules of the cut", place, "gone", "there" if cut else "gone", cut is None)]
+            silent = [node for node in self.inside if node in unasked]
+            seen = "there" if cut else f"unknown on {', '.join(silent)}" if silent else "gone"
+            return [*proof, Proof("rules of the cut", place, "gone", seen, seen == "gone")]
         proof += [self._rule(flow, cut, place, set(linked(lab))) for flow in self.flows]
         return proof + (self._skew(lab) if self.in_guests(lab) else [])
 
@@ -153,10 +161,13 @@ class Cut(Fault):
         expected = f"at most {SKEW_SECONDS:g} s"
         return [Proof("first to last guest", "guest", expected, seen, skew is not None and skew <= SKEW_SECONDS)]
 
-    def _cuts(self, lab: Lab, alive: Iterable[str]) -> dict[str, CutState]:
-        """Every cut in force, ours and others'."""
+    def _cuts(self, lab: Lab, alive: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
+        """Every cut in force, ours and others', and the guests that could not be asked for theirs."""
         found = Bridge.of(lab.manifest).cuts()
-        return found | Guests(lab, self.id).cuts(alive) if self.in_guests(lab) else found
+        if not self.in_guests(lab):
+            return found, []
+        inside, unasked = Guests(lab, self.id).cuts(alive)
+        return found | inside, unasked
 
     def _reachability(self, lab: Lab, cuts: dict[str, CutState], *, in_force: bool, when: str) -> list[Proof]:
         # what another cut holds is that one's to prove

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -58,17 +58,9 @@ class DiskFault(GuestFault):
         holds = not isinstance(found, str) and (found.sound or not self.missing(found))
         return Proof("disk before", node, "a write goes well", seen, holds)
 
-    def lift(self, lab: Lab) -> None:
+    def lift_on(self, lab: Lab, nodes: Iterable[str]) -> None:
         """As a guest's own timer does it, with more time."""
-        running = set(lab.running())
-        off = [node for node in self.nodes if node not in running]
-        up = [node for node in self.nodes if node in running]
-        each(lab, up, lambda node: disarmed(self.id, self.undo(lab, node)), seconds=MEND_SECONDS)
-        if off and self.survives_reboot:
-            raise LabError(
-                f"{self.name} cannot be healed on {', '.join(off)}, which has no power",
-                next="./lab heal switches it on first.",
-            )
+        each(lab, nodes, lambda node: disarmed(self.id, self.undo(lab, node)), seconds=MEND_SECONDS)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """A write probe inside, and the device's table."""

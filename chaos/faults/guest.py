@@ -7,6 +7,7 @@ units carry our fixed prefix, which is what `./lab heal` looks for.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 from machine.process import Completed
+from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -58,6 +60,52 @@ def each(
 
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(one, names), strict=True))
+
+
+MEMORY_KEPT = frozenset({"paused", "pmsuspended"})
+"""States of a domain that does nothing and has its memory still (virDomainState): what was made in it comes back."""
+
+GOES_ON_SECONDS = 15.0
+"""How long healing waits for a machine that is paused: the engine heals all that is declared no more at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Which nodes of a fault can be healed inside now."""
+
+    running: tuple[str, ...]
+    paused: tuple[str, ...]
+    off: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lab: Lab, nodes: Iterable[str]) -> Power:
+        """Of these nodes now; one that is paused is given a moment to go on."""
+        names = list(nodes)
+        seen: dict[str, str] = {}
+
+        def gone_on() -> None:
+            seen.update(lab.domain_states())
+            if halted := [node for node in names if seen[node] in MEMORY_KEPT]:
+                raise Pending(f"{', '.join(halted)} paused")
+
+        with contextlib.suppress(DeadlineError):  # told by `require`
+            wait_until(gone_on, "machines that go on", seconds=GOES_ON_SECONDS)
+        running = tuple(node for node in names if seen[node] == "running")
+        paused = tuple(node for node in names if seen[node] in MEMORY_KEPT)
+        return cls(running, paused, tuple(node for node in names if node not in {*running, *paused}))
+
+    def require(self, what: str, *, power: bool) -> None:
+        """Raise LabError when the fault `what` is still there on a paused node; with `power`, on one that is off."""
+        if self.paused:
+            raise LabError(
+                f"{what} cannot be healed on {', '.join(self.paused)}, which is paused",
+                next="Heal that first, or ./lab heal, which mends all.",
+            )
+        if self.off and power:
+            raise LabError(
+                f"{what} cannot be healed on {', '.join(self.off)}, which has no power",
+                next="./lab heal switches it on first.",
+            )
 
 
 def boot_ids(lab: Lab, nodes: Iterable[str]) -> dict[str, str]:
@@ -138,15 +186,13 @@ class GuestFault(Fault):
         self.apply_on(lab, self.nodes)
 
     def lift(self, lab: Lab) -> None:
-        """On all nodes that run; where the power is off, what does not survive a reboot is gone already."""
-        running = set(lab.running())
-        off = [node for node in self.nodes if node not in running]
-        self.lift_on(lab, [node for node in self.nodes if node in running])
-        if off and self.survives_reboot:
-            raise LabError(
-                f"{self.name} cannot be healed on {', '.join(off)}, which has no power",
-                next="./lab heal switches it on first.",
-            )
+        """On all nodes that run; where the power is off, what does not survive a reboot is gone already.
+
+        Raises LabError, with the others healed, where it is still there: on a paused node, or on one that is off.
+        """
+        power = Power.of(lab, self.nodes)
+        self.lift_on(lab, power.running)
+        power.require(self.name, power=self.survives_reboot)
 
     def apply_on(self, lab: Lab, nodes: Iterable[str]) -> None:
         """Arm the timers and make it, on some of the nodes."""

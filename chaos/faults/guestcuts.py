@@ -23,7 +23,7 @@ from chaos.faults.bridge import (
     render_undo,
 )
 from chaos.faults.flows import HOST, Flow, Pair
-from chaos.faults.guest import CALL_SECONDS, DIRECTORY, armed, disarmed, each, renewed
+from chaos.faults.guest import CALL_SECONDS, DIRECTORY, Power, armed, disarmed, each, renewed
 from machine.errors import LabError
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class Guests:
         )
 
     def mend(self, name: str, flows: Iterable[Flow]) -> None:
-        """Remove a cut from all guests that run; safe when there is none."""
+        """Remove a cut from all guests that run; safe when there is none. Raises LabError where one is paused."""
         by_node = share(flows)
-        running = set(self.lab.running())
-        nodes = [node for node in by_node if node in running]
-        each(self.lab, nodes, lambda node: disarmed(self.fault_id, self._undo(name, by_node[node])))
+        power = Power.of(self.lab, by_node)
+        each(self.lab, power.running, lambda node: disarmed(self.fault_id, self._undo(name, by_node[node])))
+        power.require(f"the cut {name}", power=False)  # without power there are no rules
 
     @property
     def _rules(self) -> Rules:
@@ -79,27 +79,27 @@ class Guests:
             f"nft list table inet {TABLE} | grep -q chain || nft delete table inet {TABLE}"
         )
 
-    def cuts(self, nodes: Iterable[str]) -> dict[str, CutState]:
-        """Every cut in these guests, by name, taken together; a guest that is not reached has none."""
+    def cuts(self, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
+        """Every cut in these guests, by name, taken together, and the guests that could not be asked."""
         listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
         addresses = addresses_of(self.lab.manifest)
 
-        def one(node: str) -> dict[str, CutState]:
+        def one(node: str) -> dict[str, CutState] | None:
             try:
                 said = self.lab.inside.run(self.lab.shell(node), listing, CALL_SECONDS).stdout
             except LabError:
-                return {}
+                return None
             return parse_table(json.loads(said), addresses)
 
         names = list(nodes)
         found: dict[str, CutState] = {}
-        if names:
-            with ThreadPoolExecutor(len(names)) as pool:
-                for cuts in pool.map(one, names):
-                    for name, state in cuts.items():
-                        known = found.get(name, CutState(frozenset[Pair](), {}))
-                        found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
-        return found
+        with ThreadPoolExecutor(max(1, len(names))) as pool:
+            seen = dict(zip(names, pool.map(one, names), strict=True))
+        for cuts in seen.values():
+            for name, state in (cuts or {}).items():
+                known = found.get(name, CutState(frozenset[Pair](), {}))
+                found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
+        return found, [node for node, cuts in seen.items() if cuts is None]
 
     def skew(self, nodes: Iterable[str]) -> float | None:
         """Seconds from the first guest's rules to the last one's; None when a guest does not tell.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults import keys
 from chaos.faults.base import Proof, Result
-from chaos.faults.guest import GuestFault, each
+from chaos.faults.guest import GuestFault, Power, each
 from chaos.faults.oneshot import forget, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.process import REVIVE
@@ -112,8 +112,8 @@ class SnapshotLag(GuestFault):
 
     def lift(self, lab: Lab) -> None:
         """Start it and wait until it has caught up; only then may the leader start anew."""
-        running = set(lab.running())
-        self.lift_on(lab, {self.member} & running)
+        power = Power.of(lab, self.nodes)
+        self.lift_on(lab, {self.member} & {*power.running})
 
         def caught_up() -> None:
             status = {one.node: one for one in lab.cluster.status()}
@@ -126,7 +126,8 @@ class SnapshotLag(GuestFault):
             wait_until(caught_up, f"{self.member} to catch up", seconds=CATCH_UP_SECONDS)
             if lab.leader() == self.helper:
                 lab.lead_from(self.member)
-        self.lift_on(lab, {self.helper} & running)
+        self.lift_on(lab, {self.helper} & {*power.running})
+        power.require(self.name, power=self.survives_reboot)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """The leader's snapshot is past what the member has; afterwards both logs tell of the snapshot."""

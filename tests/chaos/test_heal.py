@@ -227,3 +227,14 @@ def test_a_fault_inside_a_machine_without_power_is_lifted_when_it_runs(
     record(paper, Stop((("etcd3",),)))
     assert all(item.ok for item in mend(paper))
     assert "lift, etcd3 running" in paper.log
+
+
+@pytest.mark.parametrize(("place", "when"), [("guest", "running"), ("bridge elx", "paused")])
+def test_a_cut_inside_guests_is_lifted_when_all_run_and_one_at_the_bridge_at_once(
+    place: str, when: str, paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Partition, "lift", lambda self, lab: paper.log.append(f"lift, etcd3 {paper.states['etcd3']}"))
+    paper.states["etcd3"] = "paused"
+    records.write(paper.paths, records.Record.of(Partition((("etcd1",), ("etcd2", "etcd3"))), LAB_ID, place))
+    assert all(item.ok for item in mend(paper))
+    assert f"lift, etcd3 {when}" in paper.log

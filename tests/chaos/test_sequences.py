@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults.cut import Cut
+from chaos.faults.guest import GuestFault
 from chaos.faults.registry import KINDS
 from chaos.sequences import Planned, plan
 
@@ -55,6 +57,21 @@ def test_a_machine_that_cannot_be_logged_in_to_has_no_fault_inside(seed: int) ->
         gone = {n for one in in_force if KINDS[one.name].occupies in ("power", "link") for n in one.words}
         inside = {n for one in in_force if KINDS[one.name].occupies in ("disk", "process", "clock") for n in one.words}
         assert not gone & inside
+
+
+@given(SEEDS)
+def test_no_fault_inside_comes_beside_a_pause_and_no_cut_inside_beside_what_takes_the_login(seed: int) -> None:
+    in_force: list[Planned] = []
+    for move in plan(seed, NODES, KINDS, 9, cuts_inside=True):
+        if not move.inject:
+            in_force.remove(move.fault)
+            continue
+        in_force.append(move.fault)
+        halted = {n for one in in_force if one.name == "pause" for n in one.words}
+        inside = {n for one in in_force if issubclass(KINDS[one.name], GuestFault) for n in one.words}
+        assert not halted & inside
+        gone = [one for one in in_force if KINDS[one.name].occupies in ("power", "link")]
+        assert not (gone and any(issubclass(KINDS[one.name], Cut) for one in in_force))
 
 
 @given(SEEDS)

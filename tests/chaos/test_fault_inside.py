@@ -1,0 +1,137 @@
+"""Faults inside guests that cannot be reached: what is still there is never taken for healed, nor for gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chaos.faults import cut, guest
+from chaos.faults.cut import Cut
+from chaos.faults.disk import DiskFull, DiskSlow
+from chaos.faults.flows import Flow
+from chaos.faults.guestcuts import Guests
+from chaos.faults.network import Partition
+from chaos.faults.process import StopProcess
+from infra.manifest import Manifest
+from machine.errors import LabError
+from machine.process import Completed
+
+MANIFEST = Manifest.model_validate(
+    {
+        "lab_id": "01234567",
+        "stack": "lab",
+        "nodes": [
+            {"name": name, "address": f"10.0.0.{at}", "mac": "", "domain": name, "memory_mib": 512, "vcpus": 1}
+            for at, name in enumerate("abc", 1)
+        ],
+        "subnet": "10.0.0.0/24",
+        "gateway": "10.0.0.254",
+        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
+        "etcd_version": "3.6.16",
+        "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
+        "peers": "address",
+    }
+)
+
+
+class Paper:
+    """A lab of paper whose guests note what they run; those in `silent` cannot be asked."""
+
+    manifest = MANIFEST
+
+    def __init__(self, silent: str = "", **states: str) -> None:
+        self.states = {**dict.fromkeys("abc", "running"), **states}
+        self.silent = silent
+        self.ran: list[str] = []
+        self.inside = SimpleNamespace(run=self.run)
+        self.asked = 0
+
+    def domain_states(self) -> dict[str, str]:
+        self.asked += 1
+        return dict(self.states)
+
+    def running(self) -> list[str]:
+        return [name for name, state in self.states.items() if state == "running"]
+
+    def shell(self, node: str) -> str:
+        return node
+
+    def run(self, shell: str, *_: Any, **__: Any) -> Completed:
+        if shell in self.silent:
+            raise LabError(f"{shell} is not reached")
+        self.ran.append(shell)
+        return Completed((), 0, '{"nftables": []}', "")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "GOES_ON_SECONDS", 0.3)
+
+
+def mend_a_cut(lab: Any) -> None:
+    Guests(lab, "cut-1").mend("cut_1", [Flow("a", "b"), Flow("b", "c")])
+
+
+def lifting(fault: Any) -> Callable[[Any], None]:
+    lift: Callable[[Any], None] = fault.lift
+    return lift
+
+
+@pytest.mark.parametrize(
+    "heal",
+    [lifting(StopProcess((("b", "c"),))), lifting(DiskSlow((("b", "c"),))), mend_a_cut],
+    ids=["process", "disk", "cut"],
+)
+def test_a_paused_node_keeps_its_fault_and_healing_says_so_when_the_others_are_healed(
+    heal: Callable[[Any], None],
+) -> None:
+    lab = Paper(b="paused")
+    with pytest.raises(LabError, match=r"on b, which is paused.*lab heal"):
+        heal(lab)
+    assert lab.ran == ["c"]
+    off = Paper(b="shutoff")
+    heal(off)
+    assert off.ran == ["c"], "without power it is gone"
+
+
+def test_a_pause_that_is_healed_at_the_same_time_is_waited_for() -> None:
+    class Resumed(Paper):
+        def domain_states(self) -> dict[str, str]:
+            found = super().domain_states()
+            self.states["b"] = "running"
+            return found
+
+    lab: Any = Resumed(b="paused")
+    StopProcess((("b",),)).lift(lab)
+    assert lab.ran == ["b"]
+
+
+def test_what_survives_a_reboot_cannot_be_healed_without_power() -> None:
+    lab: Any = Paper(b="shutoff")
+    with pytest.raises(LabError, match="has no power"):
+        DiskFull((("a", "b"),)).lift(lab)
+    assert lab.ran == ["a"]
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No probe of reachability, and no table at the bridge."""
+    monkeypatch.setattr(Cut, "_reachability", lambda *_, **__: [])
+    bridge = SimpleNamespace(cuts=dict, ours=lambda: False)
+    monkeypatch.setattr(cut, "Bridge", SimpleNamespace(of=lambda _: bridge))
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(("silent", "gone"), [("", True), ("b", False)])
+def test_rules_are_gone_only_where_every_guest_of_the_cut_says_so(silent: str, gone: bool) -> None:
+    lab: Any = Paper(silent=silent)
+    (proof,) = Partition((("a",), ("b", "c"))).look(lab, in_force=False)
+    assert proof.holds is gone
+    assert (proof.observed == "gone") is gone
+
+
+def test_a_cut_inside_concerns_every_guest_that_has_rules() -> None:
+    assert set(Partition((("a",), ("b", "c"))).inside) == {"a", "b", "c"}
