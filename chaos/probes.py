@@ -171,6 +171,15 @@ def answers(lab: Lab, address: IPv4Address, port: int, seconds: float = FROM_HER
     return True
 
 
+def from_here(lab: Lab, address: IPv4Address, port: int, seconds: float = FROM_HERE_SECONDS) -> Reach:
+    """What a TCP connection from this host (in the lab's namespace) meets; to be refused is an answer."""
+    try:
+        connect(lab.manifest.hypervisor.netns, str(address), port, seconds).close()
+    except OSError as error:
+        return classify_refusal(str(error))
+    return Reach.ANSWERED
+
+
 def metrics(lab: Lab, node: str, seconds: float = 3.0) -> str:
     """etcd's metrics of a node as text (plain HTTP, port 2381); raises OSError when it does not answer."""
     address = str(lab.manifest.node(node).address)

@@ -15,7 +15,7 @@ from chaos.faults.flows import HOST, Flow, Pair, stopped
 from chaos.faults.guestcuts import Guests, share
 from chaos.faults.parameters import Parameter
 from chaos.inside import ANSWER_SECONDS
-from chaos.probes import FROM_HERE_SECONDS, SILENCE_SECONDS, Reach, answers, linked, meaning, tcp_attempts
+from chaos.probes import SILENCE_SECONDS, Reach, from_here, linked, meaning, tcp_attempts
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
 
@@ -202,7 +202,7 @@ def reached(lab: Lab, probes: Iterable[Probe], seconds: float) -> dict[Probe, tu
 
     def one(probe: Probe) -> tuple[Reach, None]:
         address = lab.manifest.node(probe[1]).address
-        return Reach.ANSWERED if answers(lab, address, probe[2], FROM_HERE_SECONDS) else Reach.SILENT, None
+        return from_here(lab, address, probe[2]), None
 
     with ThreadPoolExecutor(len(here) + 1) as pool:
         found = pool.submit(tcp_attempts, lab, [probe for probe in probes if probe[0] != HOST], seconds)

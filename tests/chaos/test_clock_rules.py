@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults import timekeeping as clock
-from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
+from chaos.faults.clock import ABOUT_SECONDS, ClockDrift, ClockJump, ClockStrobe
 from chaos.inside import Reading
 from chaos.lab import Lab
 from machine.errors import LabError
@@ -98,6 +98,33 @@ def test_a_jump_is_made_once_and_a_strobe_is_started_once(tmp_path: Path) -> Non
     assert shell(text, tmp_path, now=8) == "now +60.000000000 seconds"
     strobe = ClockStrobe((("a",),)).make(None, "a")  # type: ignore[arg-type]
     assert strobe.startswith("systemctl is-active --quiet etcdlab-strobe-clock-strobe-")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "offset", "uncertainty", "shows"),
+    [
+        (1.0, 1.05, 0.01, True),
+        (1.0, 0.0, 0.01, False),
+        (1.0, 0.0, 0.9, False),
+        (1.0, 0.25, 0.3, False),
+        (1.0, 0.6, 0.5, False),
+        (-1.0, -0.8, 0.1, True),
+        (-1.0, 1.0, 0.1, False),
+        (60.0, 59.2, 0.01, True),
+        (60.0, 0.2, 0.01, False),
+    ],
+)
+def test_a_jump_shows_only_where_no_clock_that_stayed_may_be(
+    seconds: float, offset: float, uncertainty: float, shows: bool
+) -> None:
+    jump = ClockJump((("a",),), params={"seconds": seconds})
+    assert jump.shows(Reading(offset, uncertainty, 0, 0)) is shows
+
+
+@given(st.floats(1.0, 1e6), st.sampled_from((1, -1)), st.floats(-1, 1), st.floats(0, 10))
+def test_a_clock_that_stayed_about_right_never_shows_a_jump(size: float, sign: int, part: float, open_: float) -> None:
+    stayed = part * (ABOUT_SECONDS + open_)
+    assert not ClockJump((("a",),), params={"seconds": sign * size}).shows(Reading(stayed, open_, 0, 0))
 
 
 def test_no_two_clock_faults_share_a_node() -> None:

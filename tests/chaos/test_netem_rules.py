@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults import names
 from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.names import read_lookup
 from chaos.faults.netem import Netem, make_script, read_netem
@@ -16,6 +17,7 @@ from chaos.faults.pings import Pings, read_pings
 from chaos.faults.registry import kind
 from chaos.lab import Lab
 from machine.errors import UsageError
+from machine.process import Completed
 
 GROUPS = (("a",), ("b", "c"))
 
@@ -202,6 +204,33 @@ def test_a_name_that_does_not_exist_is_an_answer_and_silence_is_none() -> None:
     assert not read_lookup("status 143 5.0 7.0\n").answered
     assert not read_lookup("status 1 5.0 9.0\n;; connection timed out; no servers could be reached\n").answered
     assert not read_lookup("").answered
+
+
+@pytest.mark.parametrize(
+    ("said", "slow", "quick"),
+    [
+        ("status 0 100.0 101.6\nName:\ta\nAddress: 10.0.0.1\n", True, False),
+        ("status 0 100.0 100.1\nName:\ta\nAddress: 10.0.0.1\n", False, True),
+        ("status 124 100.0 110.0\n", False, False),
+        ("status 1 100.0 105.0\n;; connection timed out; no servers could be reached\n", False, False),
+    ],
+)
+def test_a_name_service_is_slow_when_it_answers_late_and_not_when_it_is_silent(
+    said: str, slow: bool, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "linked", lambda _: ["a"])
+    asked: list[str] = []
+
+    def each(_lab: object, nodes: list[str], script: str, **_: object) -> dict[str, Completed]:
+        asked.append(script)
+        return {node: Completed((), 0, said if "nslookup" in script else "[]", "") for node in nodes}
+
+    monkeypatch.setattr(names, "each", each)
+    lab = cast("Lab", SimpleNamespace(manifest=SimpleNamespace(node_names=("a",), gateway="10.0.0.254")))
+    fault = names.DnsSlow((("a",),))
+    assert fault.look(lab, in_force=True)[0].holds is slow
+    assert fault.look(lab, in_force=False)[0].holds is quick
+    assert "-timeout=10 " in asked[0], "the program waits as long as we do"
 
 
 @pytest.mark.parametrize("name", ["dns-gone", "dns-slow", "dns-wrong"])

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chaos import probes
 from chaos.inside import Attempt
 from chaos.probes import Reach, classify_refusal, meaning, received_from
 
@@ -11,6 +21,36 @@ def test_an_attempt_means_what_came_back() -> None:
     assert meaning(Attempt(tried=True, said="Connection refused")) is Reach.ANSWERED
     assert meaning(Attempt(tried=True, said="No route to host")) is Reach.SILENT
     assert meaning(Attempt(tried=True)) is Reach.SILENT
+
+
+@pytest.mark.parametrize(
+    ("error", "reach"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)), Reach.ANSWERED),
+        (TimeoutError("timed out"), Reach.SILENT),
+        (OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH)), Reach.SILENT),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), Reach.UNKNOWN),
+        (None, Reach.ANSWERED),
+    ],
+)
+def test_a_probe_from_this_host_means_the_same_as_one_from_a_guest(
+    error: OSError | None, reach: Reach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: object) -> Any:
+        if error is not None:
+            raise error
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(probes, "connect", connect)
+    lab: Any = SimpleNamespace(manifest=SimpleNamespace(hypervisor=SimpleNamespace(netns=None)))
+    assert probes.from_here(lab, IPv4Address("10.0.0.1"), 2379) is reach
+
+
+def test_a_refusal_on_a_real_socket_is_an_answer() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, and not listening
+        lab: Any = SimpleNamespace(manifest=SimpleNamespace(hypervisor=SimpleNamespace(netns=None)))
+        assert probes.from_here(lab, IPv4Address("127.0.0.1"), closed.getsockname()[1]) is Reach.ANSWERED
 
 
 def test_an_attempt_that_was_not_made_says_nothing() -> None:
