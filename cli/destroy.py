@@ -94,7 +94,12 @@ def _destroy_chaos(chaos: Engine) -> None:
     from machine.log import say
 
     chaos.end_orphans()
-    deployment = chaos.deployment()
+    try:
+        deployment = chaos.deployment()
+    except LabError as error:
+        say(f"The verification stack is discarded as it is, and its faults go with the lab. {error.what}")
+        chaos.discard()
+        return
     if deployment is not None and (deployment.built or deployment.pending):
         try:
             chaos.recover()

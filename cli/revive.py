@@ -37,12 +37,17 @@ def wait_healthy(lab: OpenLab) -> None:
 
 
 def revive(lab: OpenLab, *, deployed: bool, say: Say = say) -> None:
-    """Lift the faults that a killed run left; switch on what is off, and wait for the cluster when it is `deployed`."""
-    from chaos.heal import heal, leftovers
+    """Lift the faults that a killed run left; switch on what is off, and wait for the cluster when it is `deployed`.
+
+    The caller is the lab's only player (chaos.lab.alone).
+    """
+    from chaos.heal import heal_lab, leftovers
+    from chaos.lab import Lab
 
     if left := leftovers(lab.paths):
         say(f"Faults of an earlier run are still on record ({'; '.join(left)}): healing first.")
-        heal(lab.manifest, lab.paths, say)
+        with Lab(lab.manifest, lab.paths) as opened:
+            heal_lab(opened, say)
     elif woken := power_on(lab):
         say(f"Switched on: {', '.join(woken)}.")
         if deployed:

@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 def build(stack: str) -> float:
     """Bring the lab `stack` up; seconds that `pulumi up` took.
 
-    Nothing is touched when configuration or machine are wrong. Tools, etcd and image are got first, so that
-    their progress is seen and their time is not the lab's.
+    Nothing is touched when configuration or machine are wrong, nor while a run plays on the lab (UsageError). Tools,
+    etcd and image are got first, so that their progress is seen and their time is not the lab's.
     """
     from cli.engine import Engine
     from cli.preflight import check
@@ -43,13 +43,17 @@ def build(stack: str) -> float:
     prepare(stack)
     etcd_binaries.ensure(settings.etcd_version, say)
     image.ensure_image(settings.image, settings.image_sha256, say)
+    from chaos.lab import alone  # late: it needs the libraries that were got just now
+
     started = time.monotonic()
-    engine = Engine(paths)
-    engine.select()
-    half_made = engine.recover()
-    _clear_leftovers(engine, settings, half_made=half_made)
-    _revive(engine)
-    engine.update("up")
+    # what a run has under way would be taken for what a killed update left, and its machines for ones to revive
+    with alone(paths, "build it or change it"):
+        engine = Engine(paths)
+        engine.select()
+        half_made = engine.recover()
+        _clear_leftovers(engine, settings, half_made=half_made)
+        _revive(engine)
+        engine.update("up")
     seconds = time.monotonic() - started
     say(f"The lab {stack!r} is up: {seconds:.1f} s. Try ./lab status, ./lab ctl NODE get KEY, ./lab verify.")
     return seconds

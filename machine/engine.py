@@ -121,6 +121,13 @@ class Engine:
         words = ["stack", "rm", "--yes", "--preserve-config", self._stack]
         self._quiet(*words, *(["--force"] if force else []))
 
+    def discard(self) -> None:
+        """Remove the files of a stack whose state cannot be read, so that the engine would not remove it either."""
+        if self.backend is not None:
+            file = state.stack_file(self.backend, self.paths.stack, self.project)
+            for path in (file, *(file.with_name(file.name + end) for end in (".bak", ".attrs", ".bak.attrs"))):
+                path.unlink(missing_ok=True)
+
     def _unlock(self) -> bool:
         self._refuse_if_locked()
         backend = self.backend

@@ -99,6 +99,8 @@ def export(backend: Path, stack: str, project: str = PROJECT) -> dict[str, Any] 
     path = stack_file(backend, stack, project)
     try:
         document = json.loads(path.read_text())
+        if not isinstance(document, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.lab import alone
 from cli.app import main
-from cli.destroy import _chaos_stacks, never_built
+from cli.destroy import _chaos_stacks, _destroy_chaos, never_built
 from cli.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, PROJECT, Deployment, stack_file
 from machine.errors import ToolError
@@ -84,3 +84,22 @@ def test_a_verification_stack_on_the_users_own_login_is_found(
     monkeypatch.setattr("cli.engine.Engine", StandIn)
     stacks: list[Any] = _chaos_stacks(cast(Engine, StandIn(StackPaths(tmp_path, "lab"))))
     assert [(one.paths.stack, one.project) for one in stacks] == [("lab", CHAOS_PROJECT)] * count
+
+
+@pytest.mark.parametrize("text", ['{"version": 3, "check', "[]", ""])
+def test_a_verification_stack_whose_state_is_damaged_is_discarded_with_a_note(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = tmp_path / ".lab" / "state"
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{backend}")
+    engine = Engine(StackPaths(tmp_path, "lab"), project=CHAOS_PROJECT)
+    assert engine.backend == backend
+    file = stack_file(backend, "lab", CHAOS_PROJECT)
+    other = stack_file(backend, "lab2", CHAOS_PROJECT)
+    file.parent.mkdir(parents=True)
+    for path in (file, other, file.with_name("lab.json.bak")):
+        path.write_text(text)
+    _destroy_chaos(engine)
+    said = capsys.readouterr()
+    assert "damaged" in said.out + said.err
+    assert list(file.parent.iterdir()) == [other]
