@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from chaos import member, sweep
 from chaos.declared import emptied_outputs
-from chaos.faults import records
+from chaos.faults import names, records
 from chaos.faults.base import Fault, describe
 from chaos.faults.bridge import Bridge
 from chaos.faults.power import BOOT_SECONDS, SSH_PORT
@@ -82,6 +82,7 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, and all the rest takes longer
         _clear_bridge(lab, note)
         _raise_links(lab, note)
+        _right_names(lab, note)
         _start_machines(lab, note)
         _wait_for_machines(lab, say)
         for record in later:
@@ -197,6 +198,16 @@ def _raise_links(lab: Lab, note: _Note) -> None:
         with lab.libvirt() as connection:
             libvirt_api.set_link(connection, lab.manifest.node(node).domain, up=True)
         note(Mended(f"the link of {node} was down", "libvirt", "up", ok=True))
+
+
+def _right_names(lab: Lab, note: _Note) -> None:
+    try:
+        for node, led in names.wrong_names(lab).items():
+            with lab.libvirt() as connection:
+                names.point(connection, lab, node, lab.manifest.node(node).address)
+            note(Mended(f"the name {node} led to {led}", "libvirt", "right", ok=True))
+    except LabError as error:  # the machines are worth mending all the same
+        note(Mended("the names of the nodes", "libvirt", f"could not be put right: {error}", ok=False))
 
 
 def _start_machines(lab: Lab, note: _Note) -> None:

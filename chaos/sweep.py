@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chaos.declared import standing, told
 from chaos.faults import records
 from chaos.faults.bridge import Bridge
+from chaos.faults.names import wrong_names
 from chaos.faults.timekeeping import TOLERANCE, move
 from chaos.inside import Reading
 from chaos.lab import Lab
@@ -54,6 +55,7 @@ def inspect(lab: Lab) -> list[str]:
     states = lab.domain_states()
     found += [f"{node} is {state}" for node, state in states.items() if state != "running"]
     found += [f"link of {node} is down" for node in links_down(lab)]
+    found += [f"the name {node} leads to {led}" for node, led in wrong_names(lab).items()]
     up = [node for node, state in states.items() if state == "running"]
     return found + [words for guest in look(lab, up) for words in guest.told()]
 

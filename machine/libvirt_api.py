@@ -41,6 +41,7 @@ class Network(Protocol):
     def isActive(self) -> int: ...  # noqa: D102, N802
     def create(self) -> int: ...  # noqa: D102
     def setAutostart(self, autostart: int) -> int: ...  # noqa: D102, N802
+    def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
     def update(self, command: int, section: int, parent: int, xml: str, flags: int) -> int: ...  # noqa: D102
 
 
@@ -155,6 +156,15 @@ def network_of(connection: Connection, name: str) -> str:
         if source is not None and (network := source.get("network")):
             return network
     raise NotBuiltError(f"The domain {name} is in no virtual network", next="./lab up builds what is missing.")
+
+
+def names_of(connection: Connection, network: str) -> dict[str, list[str]]:
+    """Addresses that the network's name service has of its own for each name, live."""
+    found: dict[str, list[str]] = {}
+    for host in ElementTree.fromstring(connection.networkLookupByName(network).XMLDesc()).findall("./dns/host"):  # noqa: S314 - libvirt's own
+        for name in host.findall("hostname"):
+            found.setdefault((name.text or "").strip(), []).append(host.get("ip", ""))
+    return found
 
 
 def set_name(connection: Connection, network: str, name: str, address: str, *, present: bool) -> None:

@@ -6,9 +6,9 @@ inside the guests, before, during and after.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
@@ -19,7 +19,7 @@ from chaos.faults.netem import DEVICE, LIMIT, UNDO, read_netem
 from chaos.faults.parameters import Parameter
 from chaos.probes import linked
 from machine import libvirt_api
-from machine.errors import HypervisorError, UsageError
+from machine.errors import UsageError
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -184,6 +184,30 @@ class DnsSlow(GuestFault):
         return 40.0
 
 
+def wrong_names(lab: Lab) -> dict[str, str]:
+    """Nodes whose names lead elsewhere than the manifest says, and where to; none where members use no names."""
+    if lab.manifest.peers != "dns":
+        return {}
+    found = {}
+    with lab.libvirt() as connection:
+        for node in lab.manifest.nodes:
+            names = libvirt_api.names_of(connection, libvirt_api.network_of(connection, node.domain))
+            if (seen := names.get(node.name, [])) != [str(node.address)]:
+                found[node.name] = ", ".join(seen) or "nowhere"
+    return found
+
+
+def point(connection: libvirt_api.Connection, lab: Lab, node: str, address: IPv4Address) -> None:
+    """Let a node's name lead to `address` alone; nothing when it does. Raises HypervisorError."""
+    network = libvirt_api.network_of(connection, lab.manifest.node(node).domain)
+    there = libvirt_api.names_of(connection, network).get(node, [])
+    for other in there:
+        if other != str(address):
+            libvirt_api.set_name(connection, network, node, other, present=False)
+    if str(address) not in there:
+        libvirt_api.set_name(connection, network, node, str(address), present=True)
+
+
 @dataclass(frozen=True)
 class DnsWrong(Fault):
     """The name service gives this host's address for these nodes, where no etcd listens.
@@ -216,13 +240,7 @@ class DnsWrong(Fault):
     def _set(self, lab: Lab, *, wrong: bool) -> None:
         with lab.libvirt() as connection:
             for node in self.nodes:
-                right, other = str(lab.manifest.node(node).address), str(lab.manifest.gateway)
-                gone, there = (right, other) if wrong else (other, right)
-                network = libvirt_api.network_of(connection, lab.manifest.node(node).domain)
-                with contextlib.suppress(HypervisorError):  # not there
-                    libvirt_api.set_name(connection, network, node, gone, present=False)
-                with contextlib.suppress(HypervisorError):  # there already
-                    libvirt_api.set_name(connection, network, node, there, present=True)
+                point(connection, lab, node, lab.manifest.gateway if wrong else lab.manifest.node(node).address)
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Names are right before."""

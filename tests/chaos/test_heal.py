@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from chaos import heal, member, sweep
-from chaos.faults import records
+from chaos.faults import names, records
 from chaos.faults.base import Fault
 from chaos.faults.bridge import CutState
 from chaos.faults.network import Partition
@@ -49,7 +49,12 @@ class Paper:
         nodes = [SimpleNamespace(name=name, domain=name, address=name) for name in self.states]
         hypervisor = SimpleNamespace(bridge="elx", netns="x")
         self.manifest = SimpleNamespace(
-            lab_id=LAB_ID, nodes=nodes, node_names=tuple(self.states), hypervisor=hypervisor
+            lab_id=LAB_ID,
+            nodes=nodes,
+            node_names=tuple(self.states),
+            hypervisor=hypervisor,
+            peers="address",
+            node=lambda name: next(node for node in nodes if node.name == name),
         )
         self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, alarms=list)
 
@@ -238,3 +243,14 @@ def test_a_cut_inside_guests_is_lifted_when_all_run_and_one_at_the_bridge_at_onc
     records.write(paper.paths, records.Record.of(Partition((("etcd1",), ("etcd2", "etcd3"))), LAB_ID, place))
     assert all(item.ok for item in mend(paper))
     assert f"lift, etcd3 {when}" in paper.log
+
+
+def test_a_name_that_leads_elsewhere_is_put_right_without_any_record(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led = {"etcd2": "10.0.0.254"}
+    monkeypatch.setattr(names, "wrong_names", lambda lab: dict(led))
+    monkeypatch.setattr(names, "point", lambda connection, lab, node, address: paper.log.append(f"{node} {address}"))
+    (found,) = mend(paper)
+    assert found.what == "the name etcd2 led to 10.0.0.254"
+    assert "etcd2 etcd2" in paper.log
