@@ -7,8 +7,14 @@ import json
 import pytest
 
 from chaos.play import Play, scenario
+from infra.manifest import Manifest
 
 COLUMNS = ("endpoint", "id", "version", "db size", "leader", "raft term", "raft index")
+
+
+def hosts(manifest: Manifest) -> dict[str, str]:
+    """By node, how its member advertises itself: by address, or by name where peers have names."""
+    return {node.name: str(node.address) if manifest.peers == "address" else node.name for node in manifest.nodes}
 
 
 @pytest.mark.status
@@ -21,19 +27,19 @@ def test_status_table_shows_one_leader_and_one_term(scenario: Play) -> None:
         table = lab.etcdctl(first, "endpoint", "status", "-w", "table", "--cluster")
         step.observed(table.stdout.strip() or table.stderr.strip())
         assert table.ok, table.stderr
-        assert all(str(node.address) in table.stdout for node in lab.manifest.nodes)
+        assert all(f"https://{host}:" in table.stdout for host in hosts(lab.manifest).values())
     with scenario.step(
         "the same as data, beside the gateway's answers", "ids, versions, leader and term agree"
     ) as step:
         told = lab.etcdctl(first, "endpoint", "status", "-w", "json", "--cluster")
-        by_address = {
+        by_host = {
             item["Endpoint"].removeprefix("https://").rpartition(":")[0]: item["Status"]
             for item in json.loads(told.stdout)
         }
         seen = lab.cluster.status()
         rows = [
             (
-                str(lab.manifest.node(one.node).address),
+                hosts(lab.manifest)[one.node],
                 f"{one.member_id:x}",
                 one.version,
                 one.db_size,
@@ -46,9 +52,9 @@ def test_status_table_shows_one_leader_and_one_term(scenario: Play) -> None:
         step.observed(
             "; ".join(", ".join(f"{name} {value}" for name, value in zip(COLUMNS, row, strict=True)) for row in rows)
         )
-        assert set(by_address) == {row[0] for row in rows}
+        assert set(by_host) == {row[0] for row in rows}
         for one, row in zip(seen, rows, strict=True):
-            status = by_address[row[0]]
+            status = by_host[row[0]]
             assert status["header"]["member_id"] == one.member_id
             assert status["version"] == one.version == lab.manifest.etcd_version
             assert status["leader"] == one.leader_id
