@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
@@ -119,14 +119,15 @@ class Cut(Fault):
         cuts, _ = self._cuts(lab, lab.running())
         if self.cut_name in cuts:
             return ()
-        return (*self._reachability(lab, cuts, in_force=False, when="before"), *self.further(lab, in_force=False))
+        probes = self._probes(linked(lab), self._others(cuts))
+        return (*self._reachability(lab, probes, in_force=False, when="before"), *self.further(lab, in_force=False))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Probe every directed pair from inside the guests, then read the rules and their counters."""
         alive = lab.running()
-        proof = self._reachability(
-            lab, self._cuts(lab, alive)[0], in_force=in_force, when="during" if in_force else "after"
-        )
+        nodes, others = linked(lab), self._others(self._cuts(lab, alive)[0])
+        probes = self._probes(nodes, others)
+        proof = self._reachability(lab, probes, in_force=in_force, when="during" if in_force else "after")
         proof += self.further(lab, in_force=in_force)
         cuts, unasked = self._cuts(lab, alive)
         cut, place = cuts.get(self.cut_name), self.place(lab)
@@ -134,25 +135,41 @@ class Cut(Fault):
             silent = [node for node in self.inside if node in unasked]
             seen = "there" if cut else f"unknown on {', '.join(silent)}" if silent else "gone"
             return [*proof, Proof("rules of the cut", place, "gone", seen, seen == "gone")]
-        proof += [self._rule(flow, cut, place, set(linked(lab))) for flow in self.flows]
+        sent = {flow for flow in self.flows if self.sends(flow, nodes, others)}
+        proof += [self._rule(flow, cut, place, sent=flow in sent) for flow in self.flows]
         return proof + (self._skew(lab) if self.in_guests(lab) else [])
 
     def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:  # noqa: ARG002 - most have no more
         """What a kind of cut probes beside TCP."""
         return []
 
-    def _rule(self, flow: Flow, cut: CutState | None, place: str, linked_nodes: set[str]) -> Proof:
+    def _rule(self, flow: Flow, cut: CutState | None, place: str, *, sent: bool) -> Proof:
         held = cut is not None and flow in cut.flows
         packets = cut.dropped.get(flow, 0) if cut else 0
-        # answers may be none, and a dead end sends nothing: there only the rule can be shown
-        must_count = not flow.from_port and {*flow.pair} - {HOST} <= linked_nodes and self.sends(flow)
-        expected = "in force, counter rising" if must_count else "in force"
+        expected = "in force, counter rising" if sent else "in force"
         seen = f"{'in force' if held else 'not in force'}, {packets} packets dropped"
-        return Proof(f"drop rule {flow}", place, expected, seen, held and (packets > 0 or not must_count))
+        return Proof(f"drop rule {flow}", place, expected, seen, held and (packets > 0 or not sent))
 
-    def sends(self, flow: Flow) -> bool:
-        """Whether our own probes send something along a flow."""
-        return flow.target != HOST and (flow.source != HOST or self.from_host)
+    def sends(self, flow: Flow, nodes: Sequence[str], others: Sequence[Flow]) -> bool:
+        """Whether a probe of ours goes along a flow, so that its rule must have counted packets.
+
+        Answers may be none, a dead end (`nodes` have power and a link) sends nothing, and what another cut stops as
+        well may never come as far as this one's rule: there only the rule can be shown.
+        """
+        probes = self._probes(nodes, others)
+        return any(
+            flow.pair == (source, target) and flow.stops(source, target, port) for source, target, port in probes
+        )
+
+    def _others(self, cuts: Mapping[str, CutState]) -> list[Flow]:
+        """What other cuts drop."""
+        return [flow for name, state in cuts.items() if name != self.cut_name for flow in state.flows]
+
+    def _probes(self, nodes: Sequence[str], others: Sequence[Flow]) -> list[Probe]:
+        """Connections to try between `nodes`, but for those that another cut stops: these are that one's to prove."""
+        probes = [(source, target, port) for source, target in permutations(nodes, 2) for port in self.ports]
+        probes += [(HOST, node, CLIENT_PORT) for node in nodes if self.from_host]
+        return [probe for probe in probes if not stopped(others, *probe)]
 
     def _skew(self, lab: Lab) -> list[Proof]:
         running = lab.running()
@@ -169,13 +186,7 @@ class Cut(Fault):
         inside, unasked = Guests(lab, self.id).cuts(alive)
         return found | inside, unasked
 
-    def _reachability(self, lab: Lab, cuts: dict[str, CutState], *, in_force: bool, when: str) -> list[Proof]:
-        # what another cut holds is that one's to prove
-        others = [flow for name, state in cuts.items() if name != self.cut_name for flow in state.flows]
-        nodes = linked(lab)
-        probes = [(s, t, port) for s, t in permutations(nodes, 2) for port in self.ports]
-        probes += [(HOST, node, CLIENT_PORT) for node in nodes if self.from_host]
-        probes = [probe for probe in probes if not stopped(others, *probe)]
+    def _reachability(self, lab: Lab, probes: Sequence[Probe], *, in_force: bool, when: str) -> list[Proof]:
         expected = {
             probe: Reach.SILENT if in_force and stopped(self.flows, *probe) else Reach.ANSWERED for probe in probes
         }

@@ -7,13 +7,14 @@ inside the guests, before, during and after.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.cut import Cut
-from chaos.faults.flows import HOST, Flow, service
+from chaos.faults.flows import HOST, Flow, service, stopped
 from chaos.faults.guest import GuestFault, each
 from chaos.faults.netem import DEVICE, LIMIT, UNDO, read_netem
 from chaos.faults.parameters import Parameter
@@ -103,9 +104,9 @@ class DnsGone(Cut):
         refuse_without_names(self, lab)
         super().check(lab)
 
-    def sends(self, flow: Flow) -> bool:
-        """Lookups go to the name service."""
-        return flow.target == HOST
+    def sends(self, flow: Flow, nodes: Sequence[str], others: Sequence[Flow]) -> bool:
+        """Lookups go from each node to the name service."""
+        return flow.target == HOST and flow.source in nodes and not stopped(others, flow.source, HOST, DNS_PORT)
 
     def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """A lookup from each node: answered or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
-from chaos.faults.flows import Flow, stopped
+from chaos.faults.flows import HOST, Flow, stopped
 from chaos.faults.guestcuts import share
+from chaos.faults.names import DnsGone
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.targets import Groups
 from chaos.lab import Lab
@@ -117,17 +119,43 @@ def test_isolated_nodes_reach_nobody_and_the_rest_reach_each_other(named: set[st
 
 def test_a_rule_that_is_gone_or_drops_nothing_that_was_sent_is_no_proof() -> None:
     cut = made(Partition, ("a",))
-    flow, nodes = Flow("a", "b"), {"a", "b", "c"}
+    flow = Flow("a", "b")
     states = {
         "gone": None,
         "run out": CutState(frozenset(), {flow: 5}),
         "idle": CutState(frozenset({flow.pair}), {flow: 0}),
         "dropping": CutState(frozenset({flow.pair}), {flow: 5}),
     }
-    held = {name: cut._rule(flow, state, "guest", nodes).holds for name, state in states.items()}
+    held = {
+        name: cut._rule(flow, state, "guest", sent=cut.sends(flow, ABC, ())).holds for name, state in states.items()
+    }
     assert held == {"gone": False, "run out": False, "idle": False, "dropping": True}
     # a source without power sends nothing: there the rule alone is shown
-    assert cut._rule(flow, states["idle"], "guest", {"b", "c"}).holds
+    assert cut._rule(flow, states["idle"], "guest", sent=cut.sends(flow, ("b", "c"), ())).holds
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "sent"),
+    [
+        (Isolate, "a", "a>b a>c b>a c>a"),
+        (CutClients, "a", "host>a/2379 b>a/2379 c>a/2379"),
+        (CutPeers, "a", "a>b/2380 a>c/2380 b>a/2380 c>a/2380"),
+        (DnsGone, "a", "a>host/53"),
+    ],
+)
+def test_a_cut_must_count_what_its_probes_send_and_no_other_cut_stops(kind: type[Cut], named: str, sent: str) -> None:
+    cut = made(kind, (named,))
+
+    def counted(others: tuple[Flow, ...]) -> str:
+        return " ".join(sorted(str(flow) for flow in cut.flows if cut.sends(flow, ABC, others)))
+
+    assert counted(()) == " ".join(sorted(sent.split()))
+    # a cut of everything between `a` and `b` takes these packets; the rest must still be counted
+    assert counted((Flow("a", "b"), Flow("b", "a"))) == " ".join(
+        sorted(one for one in sent.split() if not {"a", "b"} <= set(re.findall(r"\b[a-z]\b", one)))
+    )
+    everything = tuple(Flow(x, y) for x in (*ABC, HOST) for y in (*ABC, HOST) if x != y)
+    assert counted(everything) == ""
 
 
 def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:

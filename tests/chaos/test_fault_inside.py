@@ -119,6 +119,7 @@ def test_what_survives_a_reboot_cannot_be_healed_without_power() -> None:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No probe of reachability, and no table at the bridge."""
+    monkeypatch.setattr(cut, "linked", lambda _: [])
     monkeypatch.setattr(Cut, "_reachability", lambda *_, **__: [])
     bridge = SimpleNamespace(cuts=dict, ours=lambda: False)
     monkeypatch.setattr(cut, "Bridge", SimpleNamespace(of=lambda _: bridge))
