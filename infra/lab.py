@@ -18,6 +18,7 @@ from infra.local_files import LocalFiles
 from infra.pace import timeouts_for
 from infra.program import Parts
 from infra.readiness import Readiness, deadline_seconds
+from infra.seed_image import SeedImage
 from infra.settings import LabSettings
 from machine.image import Image
 from machine.paths import StackPaths
@@ -155,12 +156,16 @@ class Lab(pulumi.ComponentResource):
         ids: dict[str, pulumi.Output[str]] = {}
         for guest in guests:
             name = self._domain_name(guest.name)
-            seed = hypervisor.seed(
-                guest.name,
-                pool=pool,
-                user_data=_user_data(guest, keys),
-                meta_data=name.apply(partial(first_boot.meta_data, guest)),
-                network_config=first_boot.network_config(guest),
+            seed = SeedImage(
+                f"{guest.name}-seed",
+                dir=paths.seeds,
+                node=guest.name,
+                files={
+                    "user-data": _user_data(guest, keys),
+                    "meta-data": name.apply(partial(first_boot.meta_data, guest)),
+                    "network-config": first_boot.network_config(guest),
+                },
+                opts=pulumi.ResourceOptions(parent=self),
             )
             domain = hypervisor.domain(
                 guest.name,
@@ -172,7 +177,7 @@ class Lab(pulumi.ComponentResource):
                     hypervisor.system_volume(guest.name, pool=pool, base=base),
                     hypervisor.data_volume(guest.name, pool=pool, mib=DATA_MIB),
                 ],
-                seed=seed,
+                seed=hypervisor.seed(guest.name, pool=pool, image=seed.path),
                 network=network,
                 mac=guest.mac,
                 console=paths.consoles / f"{guest.name}.log",

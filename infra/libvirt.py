@@ -99,25 +99,20 @@ class Hypervisor:
             f"{node}-data", name=f"{node}-data", pool=pool.name, size=mib * MIB, format="raw", opts=self._opts(pool)
         )
 
-    def seed(
-        self,
-        node: str,
-        *,
-        pool: libvirt.Pool,
-        user_data: pulumi.Input[str],
-        meta_data: pulumi.Input[str],
-        network_config: pulumi.Input[str],
-    ) -> libvirt.CloudInitDisk:
-        """The NoCloud seed as a CD."""
-        return libvirt.CloudInitDisk(
+    def seed(self, node: str, *, pool: libvirt.Pool, image: pulumi.Output[str]) -> pulumi.Output[str]:
+        """The NoCloud image at `image` as a volume; its id as `domain` takes it, which changes with the content.
+
+        A volume is only sent. The provider's own resource for seeds reads them back, and hangs at that: decision 0012.
+        """
+        volume = libvirt.Volume(
             f"{node}-seed",
-            name=f"{node}-seed.iso",
+            name=f"{node}-cidata.iso",
             pool=pool.name,
-            user_data=user_data,
-            meta_data=meta_data,
-            network_config=network_config,
+            source=image,
+            format="raw",
             opts=self._opts(pool),
         )
+        return pulumi.Output.concat(volume.id, ";", image)  # cloudinit_def.go: a volume's key; anything
 
     def domain(
         self,
@@ -128,7 +123,7 @@ class Hypervisor:
         memory_mib: int,
         vcpus: int,
         disks: Sequence[libvirt.Volume],
-        seed: libvirt.CloudInitDisk,
+        seed: pulumi.Input[str],
         network: libvirt.Network,
         mac: str,
         console: Path,
@@ -150,7 +145,7 @@ class Hypervisor:
             vcpu=vcpus,
             cpu=libvirt.DomainCpuArgs(mode="host-passthrough") if accelerator == "kvm" else None,
             disks=[libvirt.DomainDiskArgs(volume_id=disk.id) for disk in disks],
-            cloudinit=seed.id,
+            cloudinit=seed,
             network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network.id, mac=mac.upper())],
             xml=libvirt.DomainXmlArgs(xslt=domain_xslt(console)),
             opts=self._opts(depends_on),

@@ -108,6 +108,11 @@ class StackPaths:
         return self.dir / "pool"
 
     @property
+    def seeds(self) -> Path:
+        """Images of the first-boot seeds, 0600: they hold host keys."""
+        return self.dir / "seeds"
+
+    @property
     def consoles(self) -> Path:
         """One serial console log per node: `NODE.log`."""
         return self.dir / "consoles"

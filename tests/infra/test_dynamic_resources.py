@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import Unknown
 
-from infra import hypervisor, keys, local_files
+from infra import hypervisor, keys, local_files, seed_image
 from infra.dynamic import Provider, differs
 
 PLAIN = st.recursive(
@@ -143,6 +144,41 @@ def test_files_no_longer_wanted_go_and_all_go_at_the_end(tmp_path: Path) -> None
     provider.delete("", outs)
     provider.delete("", outs)  # from a half state
     assert list(tmp_path.iterdir()) == []
+
+
+SEED = {"user-data": "#!/bin/sh\necho SECRET\n", "meta-data": "instance-id: x\n", "network-config": "version: 2\n"}
+
+
+@pytest.mark.skipif(shutil.which("mkisofs") is None, reason="mkisofs is not installed; ./lab setup installs it")
+def test_a_seed_is_an_image_that_nocloud_finds_private_and_gone_with_the_lab(tmp_path: Path) -> None:
+    path = tmp_path / "seeds" / f"a-{seed_image.digest(SEED)}.iso"
+    provider = seed_image._SeedProvider()
+    inputs: dict[str, object] = {"path": str(path), "files": SEED, "written": True}
+    outs = provider.create(inputs).outs or {}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert "SECRET" not in str(outs)
+    read = ["isoinfo", "-J", "-i", str(path)]
+    for name, said in SEED.items():
+        assert subprocess.run([*read, "-x", f"/{name}"], capture_output=True, text=True, check=True).stdout == said
+    told = subprocess.run([*read, "-d"], capture_output=True, text=True, check=True).stdout
+    assert "Volume id: cidata" in told
+
+    assert provider.diff("", provider.read("", outs).outs or {}, inputs).changes is False
+    path.unlink()
+    lost = provider.read("", outs).outs or {}
+    assert (provider.diff("", lost, inputs).changes, provider.diff("", lost, inputs).replaces) == (True, [])
+    provider.update("", lost, inputs)
+    assert path.exists()
+    provider.delete("", outs)
+    provider.delete("", outs)  # from a half state
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_content_is_another_seed() -> None:
+    named = {seed_image.digest({**SEED, name: "other"}) for name in SEED} | {seed_image.digest(SEED)}
+    assert len(named) == 4
+    assert seed_image.digest(dict(reversed(SEED.items()))) in named
 
 
 class FakeEmbedded:

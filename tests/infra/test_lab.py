@@ -129,11 +129,12 @@ def test_key_files_are_private_and_seeds_are_secret(engine: Engine, tmp_path: Pa
     assert set(rpc.unwrap_rpc_secret(files["private"])) == {"id_ed25519", "client.key"}
     assert {"manifest.json", "known_hosts", "ca.crt"} == set(files["public"])
     assert not {"LOGIN", "KEY"} & set(files["public"].values())
-    seed = engine.of("CloudInitDisk")["etcd2-seed"]
-    assert rpc.is_rpc_secret(seed["userData"])
-    script = rpc.unwrap_rpc_secret(seed["userData"])
+    seed = engine.of("SeedImage")["etcd2-seed"]
+    assert rpc.is_rpc_secret(seed["files"])
+    script = rpc.unwrap_rpc_secret(seed["files"])["user-data"]
     assert "HOST-etcd2" in script
     assert "HOST-etcd1" not in script
+    assert engine.of("Volume")["etcd2-seed"]["source"] == seed["path"]
 
 
 def test_readiness_waits_for_every_machine(engine: Engine, tmp_path: Path) -> None:
