@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from cli import foreground
 from machine import engine
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
+
+UPDATE_SECONDS: Final = 3600.0
+"""No update takes as long: nine emulated machines get 720 s to be ready and 660 s for etcd. One that does hangs in a
+provider, which the engine would wait for without end."""
 
 
 class Engine(engine.Engine):
@@ -18,11 +23,23 @@ class Engine(engine.Engine):
         `extra` is added to its environment.
         """
         self._refuse_if_locked()
-        status = foreground.run(
-            ["pulumi", verb, "--stack", self._stack, "--yes", "--skip-preview", *words],
-            env={**self._env, **(extra or {})},
-            cwd=self._cwd,
-        )
+        try:
+            status = foreground.run(
+                ["pulumi", verb, "--stack", self._stack, "--yes", "--skip-preview", *words],
+                env={**self._env, **(extra or {})},
+                cwd=self._cwd,
+                seconds=UPDATE_SECONDS,
+            )
+        except DeadlineError as error:
+            deployment = self.deployment()
+            busy = sorted({resource.label for resource in deployment.pending}) if deployment else []
+            self.end_orphans()
+            raise DeadlineError(
+                f"pulumi {verb} of stack {self.paths.stack!r} hung",
+                seconds=UPDATE_SECONDS,
+                last=f"work on {', '.join(busy)}" if busy else "",
+                next="It was ended. ./lab up goes on from what is there; ./lab destroy takes it all down.",
+            ) from error
         if status != 0:
             raise LabError(
                 f"pulumi {verb} of stack {self.paths.stack!r} failed",

@@ -19,15 +19,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from machine.errors import ToolError
+from machine.errors import DeadlineError, ToolError
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
-    """Run `argv` with the terminal until it ends; its exit status, or 128 + signal number.
+GRACE_SECONDS: Final = 10.0
+"""What a program gets after SIGINT, and again after SIGTERM, when its time is up."""
 
-    Raises KeyboardInterrupt after the program has ended, when it was interrupted on the way.
+
+def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float | None = None) -> int:
+    """Run `argv` with the terminal until it ends, at most `seconds` if given; its exit status, or 128 + signal number.
+
+    Raises KeyboardInterrupt after the program has ended, when it was interrupted on the way; DeadlineError after it
+    was ended because its time was up.
     """
     terminal = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     libc = ctypes.CDLL(None, use_errno=True)
@@ -55,10 +60,24 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
     except FileNotFoundError as error:
         raise ToolError(f"{argv[0]} is not installed", next="Run ./lab setup.") from error
     with _passing_on(child) as interrupted, _terminal_back(terminal):
-        status = child.wait()
+        status = _wait(child, seconds)
+    if status is None:
+        raise DeadlineError(f"{argv[0]} did not end", seconds=seconds or 0.0)
     if interrupted() or status == -signal.SIGINT:
         raise KeyboardInterrupt
     return status if status >= 0 else 128 - status
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float | None) -> int | None:
+    """Its exit status; None when it had to be ended."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.wait(seconds)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        child.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+            break
+    return None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli import foreground
-from machine.errors import ToolError
+from machine.errors import DeadlineError, ToolError
 from machine.waiting import Pending, wait_until
 
 DRIVER = """
@@ -60,6 +60,22 @@ def test_death_by_signal_is_128_and_its_number(tmp_path: Path) -> None:
 def test_a_missing_program_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"\./lab setup"):
         foreground.run(["no-such-program-here"], env=os.environ, cwd=tmp_path)
+
+
+def test_a_program_whose_time_is_up_is_asked_to_end(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    with pytest.raises(DeadlineError, match="not within 4 s"):
+        foreground.run([sys.executable, "-c", PATIENT, str(notes)], env=os.environ, cwd=tmp_path, seconds=4)
+    assert notes.read_text() == "ready\ninterrupted\n"
+
+
+def test_a_program_that_hangs_through_every_request_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(foreground, "GRACE_SECONDS", 0.2)
+    deaf = "trap '' INT TERM; echo $$ >pid; while :; do sleep 1; done"
+    with pytest.raises(DeadlineError):
+        foreground.run(["sh", "-c", deaf], env=os.environ, cwd=tmp_path, seconds=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
