@@ -15,13 +15,15 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def start(stack: StackOption = DEFAULT_STACK) -> None:
         """Switch the machines on again and wait until every member is healthy."""
+        from chaos.lab import alone
         from cli.lab import open_lab
         from cli.revive import power_on, wait_healthy
         from machine.log import say
 
         lab = open_lab(stack, awake=True)
         started = time.monotonic()
-        woken = power_on(lab)
-        say(f"Switched on: {', '.join(woken)}." if woken else "The machines are on already.")
-        wait_healthy(lab)
+        with alone(lab.paths, "start its machines"):  # a run may have cut their power
+            woken = power_on(lab)
+            say(f"Switched on: {', '.join(woken)}." if woken else "The machines are on already.")
+            wait_healthy(lab)
         say(f"All members are healthy: {time.monotonic() - started:.1f} s.")

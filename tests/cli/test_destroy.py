@@ -56,8 +56,8 @@ class StandIn:
         return self.found
 
 
-@pytest.mark.parametrize("command", ["destroy", "stop"])
-def test_a_lab_that_a_run_plays_on_is_neither_destroyed_nor_stopped(
+@pytest.mark.parametrize("command", ["destroy", "stop", "start"])
+def test_a_lab_that_a_run_plays_on_is_neither_destroyed_nor_stopped_nor_started(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = StackPaths(tmp_path, "lab")
@@ -68,6 +68,13 @@ def test_a_lab_that_a_run_plays_on_is_neither_destroyed_nor_stopped(
     monkeypatch.setattr("cli.destroy._clear", lambda *_: touched.append("files"))
     monkeypatch.setattr("cli.lab.open_lab", lambda _stack, **_: SimpleNamespace(paths=paths))
     monkeypatch.setattr("cli.stop.shut_down", lambda _lab: touched.append("machines"))
+
+    def power_on(_lab: object) -> list[str]:
+        touched.append("power")
+        return []
+
+    monkeypatch.setattr("cli.revive.power_on", power_on)
+    monkeypatch.setattr("cli.revive.wait_healthy", lambda _lab: touched.append("members"))
     with alone(paths, "play scenarios"):
         assert main([command]) == 2
     assert "Another run plays on the lab 'lab'" in capsys.readouterr().err
