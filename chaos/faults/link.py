@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
-from chaos.probes import FROM_HERE_SECONDS, SILENCE_SECONDS, Reach, answers, linked, tcp_matrix
+from chaos.probes import SILENCE_SECONDS, Reach, answers, from_here, linked, tcp_matrix
 from infra.manifest import PEER_PORT
 from machine import libvirt_api
 
@@ -69,8 +69,10 @@ class LinkDown(Fault):
         pairs = [(source, node) for source in linked(lab) for node in self.nodes if source != node]
 
         def ssh(node: str) -> Reach:
-            answered = answers(lab, lab.manifest.node(node).address, SSH_PORT, FROM_HERE_SECONDS)
-            return Reach.ANSWERED if answered else Reach.SILENT
+            address = lab.manifest.node(node).address
+            if in_force:  # a refusal comes from the node too
+                return from_here(lab, address, SSH_PORT)
+            return Reach.ANSWERED if answers(lab, address, SSH_PORT) else Reach.SILENT
 
         with ThreadPoolExecutor(len(self.nodes) + 1) as pool:
             probed = pool.submit(tcp_matrix, lab, pairs, PEER_PORT, SILENCE_SECONDS if in_force else 8.0)

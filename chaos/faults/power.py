@@ -13,7 +13,7 @@ from chaos.faults.base import Fault, Proof
 from chaos.faults.guest import boot_ids
 from chaos.faults.oneshot import OneShot, changed, forget, recall, remember
 from chaos.faults.timekeeping import offsets, restore
-from chaos.probes import SILENCE_SECONDS, Reach, answers, metrics, received_from, tcp_matrix
+from chaos.probes import SILENCE_SECONDS, Reach, answers, from_here, metrics, received_from, tcp_matrix
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine import libvirt_api
 from machine.waiting import Pending, wait_until
@@ -59,12 +59,18 @@ class PowerFault(Fault):
         ]
 
     def ports(self, lab: Lab, ports: Iterable[tuple[str, int]], *, silent: bool) -> list[Proof]:
-        """Whether this host gets an answer to TCP on some ports of every node."""
+        """Whether this host gets an answer to TCP on some ports of every node.
+
+        A refusal is neither: a machine that refuses is there, and its program does not answer.
+        """
 
         def one(node: str, what: str, port: int) -> Proof:
-            taken = answers(lab, lab.manifest.node(node).address, port)
-            expected, seen = ("silent" if silent else "answers"), ("answers" if taken else "silent")
-            return Proof(f"{what} of {node}", "this host", expected, seen, expected == seen)
+            address = lab.manifest.node(node).address
+            if silent:
+                reach = from_here(lab, address, port)
+                return Proof(f"{what} of {node}", "this host", Reach.SILENT.value, reach.value, reach is Reach.SILENT)
+            taken = answers(lab, address, port)
+            return Proof(f"{what} of {node}", "this host", "opens", "opens" if taken else "does not open", taken)
 
         asked = [(node, what, port) for node in self.nodes for what, port in ports]
         with ThreadPoolExecutor(len(asked)) as pool:
@@ -196,12 +202,12 @@ class Reset(PowerFault, OneShot):
         return {_boot_of(node): boot for node, boot in boot_ids(lab, self.nodes).items()}
 
     def apply(self, lab: Lab) -> None:
-        """Press all at once, and see that nobody answers on ssh any more."""
+        """Press all at once, and see that nobody answers on ssh any more; a machine that boots may refuse."""
         self.each_domain(lab, libvirt_api.reset if lab.manifest.hypervisor.accelerator == "kvm" else _power_cycle)
         started = time.monotonic()
 
         def absent() -> None:
-            there = [proof.what for proof in self.ports(lab, [("ssh", SSH_PORT)], silent=True) if not proof.holds]
+            there = [proof.what for proof in self.ports(lab, [("ssh", SSH_PORT)], silent=False) if proof.holds]
             if there:
                 raise Pending(f"{', '.join(there)} answers")
 

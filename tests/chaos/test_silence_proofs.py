@@ -1,0 +1,91 @@
+"""What proves a machine without power or link: silence. A refusal comes from a machine that is there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chaos import probes
+from chaos.faults import link, power
+from chaos.faults.link import LinkDown
+from chaos.faults.power import Pause, PowerOff, Reset
+
+NODE = (("a",),)
+REFUSED, UNREACHABLE, NO_ROUTE = errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH
+OPEN, LATE = 0, errno.ETIMEDOUT
+LAB: Any = SimpleNamespace(
+    manifest=SimpleNamespace(
+        hypervisor=SimpleNamespace(netns=None), node=lambda _name: SimpleNamespace(address=IPv4Address("10.0.0.1"))
+    )
+)
+
+
+def meets(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Every connection attempt of this host opens (0), or ends with this errno."""
+
+    def connect(*_: object) -> Any:
+        if number:
+            raise OSError(number, os.strerror(number))
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(probes, "connect", connect)
+
+
+@pytest.mark.parametrize("fault", [PowerOff(NODE), Pause(NODE)])
+@pytest.mark.parametrize(
+    ("number", "silent"), [(OPEN, False), (REFUSED, False), (LATE, True), (UNREACHABLE, True), (NO_ROUTE, False)]
+)
+def test_a_machine_that_refuses_is_not_without_power(
+    fault: PowerOff, number: int, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meets(monkeypatch, number)
+    monkeypatch.setattr(type(fault), "domains", lambda *_: [])
+    monkeypatch.setattr(type(fault), "_peers", lambda *_: [])
+    proof = fault.look(LAB, in_force=True)
+    assert [(one.what, one.holds) for one in proof] == [("ssh of a", silent), ("client port of a", silent)]
+    assert all((one.expected == one.observed) is silent for one in proof)
+
+
+@pytest.mark.parametrize(("number", "back"), [(OPEN, True), (REFUSED, False), (LATE, False)])
+def test_a_machine_is_back_when_its_ssh_opens(number: int, back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    meets(monkeypatch, number)
+    monkeypatch.setattr(PowerOff, "domains", lambda *_: [])
+    assert [one.holds for one in PowerOff(NODE).look(LAB, in_force=False)] == [back]
+
+
+@pytest.mark.parametrize("number", [REFUSED, LATE])
+def test_a_machine_that_boots_after_a_reset_may_refuse_already(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    meets(monkeypatch, number)
+    noted: dict[str, str] = {}
+    monkeypatch.setattr(Reset, "each_domain", lambda *_: None)
+    monkeypatch.setattr(power, "recall", lambda *_: {})
+    monkeypatch.setattr(power, "remember", lambda _paths, _id, facts: noted.update(facts))
+    lab: Any = SimpleNamespace(
+        manifest=SimpleNamespace(hypervisor=SimpleNamespace(netns=None, accelerator="tcg"), node=LAB.manifest.node),
+        paths=None,
+    )
+    Reset(NODE).apply(lab)
+    assert list(noted) == ["absence of ssh on a"]
+
+
+@pytest.mark.parametrize(("number", "silent"), [(OPEN, False), (REFUSED, False), (LATE, True), (UNREACHABLE, True)])
+def test_a_node_that_refuses_has_its_cable(number: int, silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    meets(monkeypatch, number)
+    monkeypatch.setattr(link, "linked", lambda _lab: [])
+    monkeypatch.setattr(link, "tcp_matrix", lambda *_: {})
+    _, host = LinkDown(NODE).look(LAB, in_force=True)
+    assert (host.what, host.holds) == ("tcp host > a", silent)
+
+
+@pytest.mark.parametrize(("number", "back"), [(OPEN, True), (REFUSED, False), (LATE, False)])
+def test_a_cable_is_back_when_ssh_opens(number: int, back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    meets(monkeypatch, number)
+    monkeypatch.setattr(link, "linked", lambda _lab: ["a"])
+    monkeypatch.setattr(link, "tcp_matrix", lambda *_: {})
+    _, host = LinkDown(NODE).look(LAB, in_force=False)
+    assert host.holds is back
