@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from chaos.faults.flows import HOST, Flow, Pair
 from infra.manifest import CLIENT_PORT, OBSERVER_PORTS, Manifest
+from machine.errors import HypervisorError
+from machine.netns import exists
 from machine.process import run
 
 TABLE = "etcdlab_faults"
@@ -77,13 +79,22 @@ class Bridge:
         self._apply(render_renewal(self.rules, name, flows, lease))
 
     def mend(self, name: str) -> None:
-        """Remove a cut, and the table with the last one; safe when there is none."""
+        """Remove a cut, and the table with the last one; safe when there is none.
+
+        Raises HypervisorError where the bridge is, and may not be asked: no answer is not an empty table.
+        """
         chains = self.chains()
         ours = [chain for chain in chains if chain.partition("__")[0] == name]
         if ours and len(ours) < len(chains):
             self._apply(render_mend(self.rules, name, ours))
         elif len(ours) == len(chains) and self.present():
             self._apply(f"delete table bridge {self.table}\n")
+        elif not chains and (self.netns is None or exists(self.netns)) and not self.ours():
+            raise HypervisorError(
+                f"The cut {name} cannot be lifted: nftables cannot be changed where the lab's bridge is",
+                where=f"table {self.table}",
+                next="Run ./lab heal as root on the hypervisor's host; a cut that nobody renews runs out.",
+            )
 
     def present(self) -> bool:
         """Whether our table is there."""

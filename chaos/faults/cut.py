@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
 
+from chaos.faults import records
 from chaos.faults.base import Fault, Proof
 from chaos.faults.bridge import Bridge, CutState
 from chaos.faults.flows import HOST, Flow, Pair, stopped
@@ -67,8 +68,10 @@ class Cut(Fault):
     # -- where ---------------------------------------------------------------------------------------------
 
     def in_guests(self, lab: Lab) -> bool:
-        """Whether the rules are made inside the guests."""
+        """Whether the rules are made inside the guests. Chosen once: what was made is undone and seen where it is."""
         where = self.value("where")
+        if where == "auto" and (record := records.find(lab.paths, self.id)) and record.lab_id == lab.manifest.lab_id:
+            where = "guest" if record.place == "guest" else "bridge"
         return where == "guest" or (where == "auto" and not Bridge.of(lab.manifest).ours())
 
     def check(self, lab: Lab) -> None:

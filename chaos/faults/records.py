@@ -74,6 +74,14 @@ def write(paths: StackPaths, record: Record) -> Path:
     return path
 
 
+def find(paths: StackPaths, fault_id: str) -> Record | None:
+    """The record of one fault; None when there is none, or none that can be read."""
+    try:
+        return _parse((paths.faults / f"{fault_id}.json").read_text())
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
 def remove(paths: StackPaths, fault_id: str) -> None:
     """Forget a fault that is healed; nothing happens when there is no record."""
     (paths.faults / f"{fault_id}.json").unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,8 +19,9 @@ from chaos.faults.bridge import Bridge
 from chaos.faults.flows import Flow, both_ways, service
 from chaos.faults.lease import Keeper
 from infra.manifest import OBSERVER_PORTS
-from machine.errors import ToolError
+from machine.errors import HypervisorError, ToolError
 from machine.netns import connect
+from machine.process import Completed
 
 RULES = bridge.Rules(
     "bridge",
@@ -85,6 +87,27 @@ def test_renewing_replaces_the_elements_in_the_same_transaction() -> None:
         "delete element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 }",
         "add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 5s }",
     ]
+
+
+@pytest.mark.parametrize(("netns", "raises"), [(None, True), ("el-not-there", False)])
+def test_a_cut_that_may_not_be_looked_for_is_not_taken_for_lifted(
+    netns: str | None, raises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(argv: list[str], **_: object) -> Completed:
+        return Completed(tuple(argv), 1, "", "Operation not permitted (you must be root)")
+
+    monkeypatch.setattr(bridge, "run", refused)
+    there = Bridge(netns, "t", {})
+    with pytest.raises(HypervisorError, match="cannot be lifted") if raises else contextlib.nullcontext():
+        there.mend("p1")
+
+
+def test_a_cut_that_is_not_there_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(argv: list[str], **_: object) -> Completed:
+        return Completed(tuple(argv), 0 if argv[-1] == "tables" else 1, "", "No such file or directory")
+
+    monkeypatch.setattr(bridge, "run", empty)
+    Bridge(None, "t", {}).mend("p1")
 
 
 A, B, C = "10.9.0.1", "10.9.0.2", "10.9.0.3"

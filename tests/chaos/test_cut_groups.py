@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults import cut as cut_module
+from chaos.faults import records
 from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
 from chaos.faults.flows import HOST, Flow, stopped
@@ -19,6 +22,7 @@ from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWa
 from chaos.faults.targets import Groups
 from chaos.lab import Lab
 from machine.errors import UsageError
+from machine.paths import StackPaths
 
 ABC = ("a", "b", "c")
 
@@ -156,6 +160,51 @@ def test_a_cut_must_count_what_its_probes_send_and_no_other_cut_stops(kind: type
     )
     everything = tuple(Flow(x, y) for x in (*ABC, HOST) for y in (*ABC, HOST) if x != y)
     assert counted(everything) == ""
+
+
+class Ground:
+    """A lab whose bridge is ours or not, and a note of who was told to mend a cut."""
+
+    def __init__(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ours = True
+        self.mended: list[str] = []
+        self.paths = StackPaths(checkout, "lab")
+        self.manifest = SimpleNamespace(lab_id="01234567", hypervisor=SimpleNamespace(bridge="elx"))
+        bridge = SimpleNamespace(ours=lambda: self.ours, mend=lambda _name: self.mended.append("bridge"))
+        monkeypatch.setattr(cut_module, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
+        guests = SimpleNamespace(mend=lambda *_: self.mended.append("guest"))
+        monkeypatch.setattr(cut_module, "Guests", lambda *_: guests)
+
+
+@pytest.mark.parametrize(("ours", "place"), [(True, "bridge elx"), (False, "guest")])
+def test_a_cut_is_lifted_where_it_was_made_also_when_the_bridge_has_changed_hands(
+    ours: bool, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = Ground(tmp_path, monkeypatch)
+    lab, cut = cast("Lab", ground), made(Partition, ("a",))
+    ground.ours = ours
+    records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(lab)))
+    ground.ours = not ours
+    assert cut.place(lab) == place
+    cut.lift(lab)
+    assert ground.mended == [place.partition(" ")[0]]
+    records.remove(ground.paths, cut.id)
+    assert cut.place(lab) != place, "healed, it is made anew where it can be"
+
+
+def test_a_record_of_another_lab_says_nothing_of_where_a_cut_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = Ground(tmp_path, monkeypatch)
+    cut = made(Partition, ("a",))
+    records.write(ground.paths, records.Record.of(cut, "76543210", "guest"))
+    assert cut.place(cast("Lab", ground)) == "bridge elx"
+
+
+def test_where_the_user_says_so_no_record_and_no_bridge_is_asked() -> None:
+    nobody = cast("Lab", SimpleNamespace(manifest=SimpleNamespace(hypervisor=SimpleNamespace(bridge="elx"))))
+    there = [Partition((("a",), ("b",)), params={"where": where}).place(nobody) for where in ("guest", "bridge")]
+    assert there == ["guest", "bridge elx"]
 
 
 def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from chaos.faults.network import Partition
 from chaos.faults.process import StopProcess
 from infra.manifest import Manifest
 from machine.errors import LabError
+from machine.paths import StackPaths
 from machine.process import Completed
 
 MANIFEST = Manifest.model_validate(
@@ -41,6 +43,7 @@ class Paper:
     """A lab of paper whose guests note what they run; those in `silent` cannot be asked."""
 
     manifest = MANIFEST
+    paths = StackPaths(Path("/nowhere"), "lab")
 
     def __init__(self, silent: str = "", **states: str) -> None:
         self.states = {**dict.fromkeys("abc", "running"), **states}
