@@ -151,6 +151,8 @@ class Cut(Fault):
         packets = cut.dropped.get(flow, 0) if cut else 0
         expected = "in force, counter rising" if sent else "in force"
         seen = f"{'in force' if held else 'not in force'}, {packets} packets dropped"
+        if held and not sent and not packets:  # weaker, and the reader must know
+            seen += "; shown by the rule alone, as no probe goes along it"
         return Proof(f"drop rule {flow}", place, expected, seen, held and (packets > 0 or not sent))
 
     def sends(self, flow: Flow, nodes: Sequence[str], others: Sequence[Flow]) -> bool:

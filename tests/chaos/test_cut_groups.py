@@ -162,6 +162,24 @@ def test_a_cut_must_count_what_its_probes_send_and_no_other_cut_stops(kind: type
     assert counted(everything) == ""
 
 
+def test_a_proof_by_the_rule_alone_says_that_it_is_one() -> None:
+    cut, flow = made(Partition, ("a",)), Flow("a", "b")
+
+    def seen(packets: int, nodes: tuple[str, ...]) -> str:
+        state = CutState(frozenset({flow.pair}), {flow: packets})
+        proof = cut._rule(flow, state, "bridge", sent=cut.sends(flow, nodes, ()))
+        return f"{proof.observed}{'' if proof.holds else ' NOT'}"
+
+    assert seen(5, ABC) == "in force, 5 packets dropped"
+    assert seen(0, ABC) == "in force, 0 packets dropped NOT"
+    # a node without power or link sends nothing, and nothing reaches it
+    for nodes in (("b", "c"), ("a", "c"), ("c",)):
+        assert seen(0, nodes) == "in force, 0 packets dropped; shown by the rule alone, as no probe goes along it"
+        assert seen(2, nodes) == "in force, 2 packets dropped"
+    gone = cut._rule(flow, None, "bridge", sent=False)
+    assert (gone.observed, gone.holds) == ("not in force, 0 packets dropped", False)
+
+
 class Ground:
     """A lab whose bridge is ours or not, and a note of who was told to mend a cut."""
 
