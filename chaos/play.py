@@ -230,8 +230,9 @@ class Play:
         change = (result.applied_ns - result.started_ns) / 1e9
         proof = (result.ended_ns - result.applied_ns) / 1e9
         if result.proved:
-            return f"{len(result.proof)} proofs hold; change {change:.2f} s, proof {proof:.2f} s"
-        return f"not proved after {proof:.2f} s: {result.missing}"
+            hold = "1 proof holds" if len(result.proof) == 1 else f"{len(result.proof)} proofs hold"
+            return f"{hold}; change {change:.2f} s, proof {proof:.2f} s"
+        return f"not proved after {proof:.2f} s"  # what is missing follows, with the error
 
 
 def election_seconds(lab: Lab) -> float:

@@ -235,24 +235,47 @@ def test_calibration_connects_everywhere_before_it_measures_anything(tmp_path: P
 class FakeStack:
     """Declares every fault as proved, at once; says of the newest and of what was taken away."""
 
-    def __init__(self) -> None:
+    def __init__(self, *holds: bool) -> None:
         self.declared: list[Fault] = []
+        self.proof = tuple(Proof(f"look {n}", "here", "it", f"saw {n}", holds=one) for n, one in enumerate(holds, 1))
 
     def set(self, faults: Sequence[Fault]) -> list[Result]:
         changed = [one for one in (*faults, *self.declared) if (one in faults) != (one in self.declared)]
         self.declared = list(faults)
-        proof = (Proof("seen", "here", "it", "it", holds=True, at_ns=1),)
-        return [Result(one.id, one.name, "inject", one.groups, "", 1, 2, 3, proof) for one in changed]
+        return [Result(one.id, one.name, "inject", one.groups, "", 1, 2, 3, self.proof) for one in changed]
 
 
-def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: Play) -> None:
-    told: list[object] = []
-    play.measures = cast("Any", SimpleNamespace(phase_ends=told.append))
-    play.stack = cast("Any", FakeStack())
+def stacked(play: Play, *holds: bool) -> list[object]:
+    """Let the scenario make faults; each look of their proof holds or not. Gives the phases that it ends."""
+    ended: list[object] = []
+    play.measures = cast("Any", SimpleNamespace(phase_ends=ended.append))
+    play.stack = cast("Any", FakeStack(*holds))
     lab: Any = play.lab
     lab.keeper = SimpleNamespace(hold=lambda *_: None, release=lambda _: None, problems={})
     lab.running = lambda: list("abc")
     lab.leader = lambda: "c"
+    return ended
+
+
+@pytest.mark.parametrize(("looks", "said"), [(1, "1 proof holds; "), (3, "3 proofs hold; ")])
+def test_a_fault_that_shows_says_how_many_proofs_hold(play: Play, looks: int, said: str) -> None:
+    stacked(play, *(True,) * looks)
+    play.heal(play.inject("partition", "a"))
+    assert [step.observed.startswith(said) for step in play.recorder.scenario.steps] == [True, True]
+
+
+def test_a_proof_that_is_missing_is_named_once(play: Play) -> None:
+    stacked(play, True, False)
+    with pytest.raises(InconclusiveError):
+        play.inject("partition", "a")
+    (step,) = play.recorder.scenario.steps
+    assert step.verdict == "inconclusive"
+    assert step.observed.startswith("not proved after ")
+    assert (step.observed.count("look 2"), step.observed.count("saw 2"), step.observed.count("look 1")) == (1, 1, 0)
+
+
+def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: Play) -> None:
+    told = stacked(play, True)
     first = play.inject("partition", "a")
     second = play.inject("cut-clients", "b")
     assert told == ["before"]
