@@ -11,7 +11,7 @@ import pytest
 
 from chaos.measure import metrics
 from chaos.oracle.calibration import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe, summed
-from infra.manifest import Manifest
+from tests.manifests import manifest
 
 PAGE = """\
 # TYPE etcd_disk_wal_fsync_duration_seconds histogram
@@ -36,23 +36,7 @@ go_goroutines 77
 """
 
 
-@pytest.fixture
-def manifest() -> Manifest:
-    return Manifest.model_validate(
-        {
-            "lab_id": "01234567",
-            "stack": "lab",
-            "nodes": [
-                {"name": "a", "address": "10.0.0.1", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1},
-            ],
-            "subnet": "10.0.0.0/24",
-            "gateway": "10.0.0.254",
-            "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
-            "etcd_version": "3.6.16",
-            "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
-            "peers": "address",
-        }
-    )
+MANIFEST = manifest("a")
 
 
 def test_a_metrics_page_gives_quantiles_means_and_sums() -> None:
@@ -90,16 +74,16 @@ def test_what_was_not_reached_is_named() -> None:
     assert "connect, flush, metrics" in figures.problem
 
 
-def test_the_worst_node_counts_and_the_advice_names_it(manifest: Manifest) -> None:
+def test_the_worst_node_counts_and_the_advice_names_it() -> None:
     nodes = {
         "a": NodeFigures(fsync_p99=0.9, fsync_median=0.01, flush=0.005),
         "b": NodeFigures(flush=0.5, scheduling_worst=0.001),
     }
-    found = summed(manifest, nodes, (0.1, 0.05))
+    found = summed(MANIFEST, nodes, (0.1, 0.05))
     assert found.machine.fsync == 0.5
     assert "fsync" in found.advice
     assert "election-ms to 5000" in found.advice
-    assert summed(manifest, {"a": nodes["a"]}, (0.1, 0.05)).advice == ""
+    assert summed(MANIFEST, {"a": nodes["a"]}, (0.1, 0.05)).advice == ""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -116,7 +100,7 @@ def test_the_probe_runs_in_a_real_bash_and_is_bounded(tmp_path: Path) -> None:
     assert all(0 <= overrun < 5 for overrun in slept)
 
 
-def test_a_machine_on_which_no_probe_ends_is_too_slow_and_not_praised(manifest: Manifest) -> None:
-    found = summed(manifest, {"a": NodeFigures(stuck=6.1, problem="no probe ended within 6 s")}, (0.0, 0.0))
+def test_a_machine_on_which_no_probe_ends_is_too_slow_and_not_praised() -> None:
+    found = summed(MANIFEST, {"a": NodeFigures(stuck=6.1, problem="no probe ended within 6 s")}, (0.0, 0.0))
     assert found.slow
     assert "a: no probe ended" in str(found)

@@ -19,24 +19,12 @@ from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
 from chaos.workload.outcome import Op
-from infra.manifest import Manifest
 from machine.errors import DeadlineError, InconclusiveError
+from tests.manifests import manifest
 
 SECOND = 10**9
 
-MANIFEST = Manifest.model_validate(
-    {
-        "lab_id": "01234567",
-        "stack": "lab",
-        "nodes": [{"name": "a", "address": "10.0.0.1", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1}],
-        "subnet": "10.0.0.0/24",
-        "gateway": "10.0.0.254",
-        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
-        "etcd_version": "3.6.16",
-        "timeouts": {"heartbeat_ms": 100, "election_ms": 1000},
-        "peers": "address",
-    }
-)
+MANIFEST = manifest("a", heartbeat_ms=100)
 
 
 @pytest.fixture

@@ -16,27 +16,12 @@ from chaos.faults.flows import Flow
 from chaos.faults.guestcuts import Guests
 from chaos.faults.network import Partition
 from chaos.faults.process import StopProcess
-from infra.manifest import Manifest
 from machine.errors import LabError
 from machine.paths import StackPaths
 from machine.process import Completed
+from tests.manifests import manifest
 
-MANIFEST = Manifest.model_validate(
-    {
-        "lab_id": "01234567",
-        "stack": "lab",
-        "nodes": [
-            {"name": name, "address": f"10.0.0.{at}", "mac": "", "domain": name, "memory_mib": 512, "vcpus": 1}
-            for at, name in enumerate("abc", 1)
-        ],
-        "subnet": "10.0.0.0/24",
-        "gateway": "10.0.0.254",
-        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
-        "etcd_version": "3.6.16",
-        "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
-        "peers": "address",
-    }
-)
+MANIFEST = manifest(*"abc")
 
 
 class Paper:

@@ -18,29 +18,14 @@ from chaos.oracle.calibration import calibrate, probe
 from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import FaultEntry, Recorder, Report, Scenario, ScenarioRecorder
-from infra.manifest import Manifest
 from machine.errors import DeadlineError, InconclusiveError
 from machine.process import Completed
 from machine.ssh import SshError
+from tests.manifests import manifest
 
 SECOND = 10**9
 
-MANIFEST = Manifest.model_validate(
-    {
-        "lab_id": "01234567",
-        "stack": "lab",
-        "nodes": [
-            {"name": name, "address": f"10.0.0.{at}", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1}
-            for at, name in enumerate("abc", 1)
-        ],
-        "subnet": "10.0.0.0/24",
-        "gateway": "10.0.0.254",
-        "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
-        "etcd_version": "3.6.16",
-        "timeouts": {"heartbeat_ms": 300, "election_ms": 3000},
-        "peers": "address",
-    }
-)
+MANIFEST = manifest(*"abc")
 
 
 class FakeCluster:

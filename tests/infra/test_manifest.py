@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from infra.manifest import Hypervisor, Manifest, Node, Timeouts, load
 from machine.errors import NotBuiltError
 from machine.paths import StackPaths
+from tests.manifests import manifest
 
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 SCALARS = st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=10)
@@ -64,21 +65,11 @@ def test_two_quorums_always_share_a_member(manifest: Manifest) -> None:
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     paths = StackPaths(tmp_path, "lab")
-    manifest = Manifest(
-        lab_id="0123abcd",
-        stack="lab",
-        nodes=(Node(name="a", address=IPv4Address("10.0.0.2"), mac="m", domain="d", memory_mib=512, vcpus=1),),
-        subnet=IPv4Network("10.0.0.0/24"),
-        gateway=IPv4Address("10.0.0.1"),
-        hypervisor=Hypervisor(kind="system", uri="qemu:///system", netns=None, bridge="el0123abcd", accelerator="tcg"),
-        etcd_version="3.6.16",
-        timeouts=Timeouts(heartbeat_ms=100, election_ms=1000),
-        peers="address",
-    )
-    manifest.save(paths)
-    assert load(paths) == manifest
+    made = manifest("a")
+    made.save(paths)
+    assert load(paths) == made
     with pytest.raises(NotBuiltError, match="The nodes are a"):
-        manifest.node("b")
+        made.node("b")
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"version": 2}'])

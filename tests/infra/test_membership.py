@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
-from infra.manifest import Hypervisor, Manifest, Node, Timeouts
 from infra.membership import refuse_change
 from infra.settings import LabSettings, from_mapping
 from machine.errors import SettingsError
 from machine.paths import StackPaths
+from tests.manifests import manifest
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> StackPaths:
     """A checkout with a lab of etcd1 to etcd3 on the default subnet."""
     found = StackPaths(tmp_path, "lab")
-    nodes = tuple(
-        Node(
-            name=f"etcd{number}",
-            address=IPv4Address(f"192.168.93.1{number}"),
-            mac=f"52:54:00:00:00:0{number}",
-            domain=f"d{number}",
-            memory_mib=512,
-            vcpus=1,
-        )
-        for number in (1, 2, 3)
-    )
-    Manifest(
-        lab_id="0a1b2c3d",
-        stack="lab",
-        nodes=nodes,
-        subnet=IPv4Network("192.168.93.0/24"),
-        gateway=IPv4Address("192.168.93.1"),
-        hypervisor=Hypervisor(kind="embedded", uri="u", netns=None, bridge="b", accelerator="tcg"),
-        etcd_version="3.6.16",
-        timeouts=Timeouts(heartbeat_ms=300, election_ms=3000),
-        peers="address",
-    ).save(found)
+    manifest().save(found)
     return found
 
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra import pace
-from infra.manifest import Manifest, Timeouts
+from infra.manifest import Timeouts
 from infra.settings import from_mapping
 from machine.errors import SettingsError
 from machine.paths import stack_paths
+from tests.manifests import manifest
 
 
 def test_an_idle_host_gets_the_accelerators_default() -> None:
@@ -63,18 +64,5 @@ def test_a_standing_lab_keeps_what_was_measured(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(pace, "wake_up_delay", lambda: 0.4)
     settings, paths = from_mapping({"election-ms": "auto"}), stack_paths("lab", tmp_path)
     assert pace.timeouts_for(settings, "tcg", paths).heartbeat_ms == 400
-    node = {"name": "a", "address": "10.0.0.1", "mac": "", "domain": "d", "memory_mib": 512, "vcpus": 1}
-    Manifest.model_validate(
-        {
-            "lab_id": "01234567",
-            "stack": "lab",
-            "nodes": [node],
-            "subnet": "10.0.0.0/24",
-            "gateway": "10.0.0.254",
-            "hypervisor": {"kind": "embedded", "uri": "u", "netns": None, "bridge": "b", "accelerator": "tcg"},
-            "etcd_version": "3.6.16",
-            "timeouts": {"heartbeat_ms": 350, "election_ms": 3500},
-            "peers": "address",
-        }
-    ).save(paths)
+    manifest("a", heartbeat_ms=350).save(paths)
     assert pace.timeouts_for(settings, "tcg", paths) == Timeouts(heartbeat_ms=350, election_ms=3500)
