@@ -55,7 +55,7 @@ class Lab:
         self.keeper = Keeper(RENEW_EVERY)
         self.inside = Inside()
         """Shells kept open in the guests, for probes."""
-        self.pages = Pages(manifest, period_of(manifest))
+        self.pages = Pages(self.cluster, period_of(manifest))
         """Readings of the members' metrics pages, within what sampling may cost."""
         self._shells: dict[str, Shell] = {}
         self._clients: dict[str, Client] = {}

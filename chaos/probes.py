@@ -10,12 +10,9 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from chaos.inside import ANSWER_SECONDS, Attempt
-from infra.manifest import METRICS_PORT
 from machine import libvirt_api
 from machine.errors import LabError
 from machine.netns import connect
-
-__all__ = ["ANSWER_SECONDS", "SILENCE_SECONDS", "Attempt", "Reach", "answers", "metrics", "received_from", "tcp_matrix"]
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -178,18 +175,6 @@ def from_here(lab: Lab, address: IPv4Address, port: int, seconds: float = FROM_H
     except OSError as error:
         return classify_refusal(str(error))
     return Reach.ANSWERED
-
-
-def metrics(lab: Lab, node: str, seconds: float = 3.0) -> str:
-    """etcd's metrics of a node as text (plain HTTP, port 2381); raises OSError when it does not answer."""
-    address = str(lab.manifest.node(node).address)
-    with connect(lab.manifest.hypervisor.netns, address, METRICS_PORT, seconds) as sock:
-        sock.settimeout(seconds)
-        sock.sendall(f"GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-        parts = []
-        while part := sock.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode(errors="replace")
 
 
 _RECEIVED = re.compile(r'^etcd_network_peer_received_bytes_total\{From="(\w+)"\} (\S+)', re.M)

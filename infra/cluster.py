@@ -144,6 +144,10 @@ class Cluster:
         """One call of one member's JSON gateway, POST /v3/`path`; raises LabError with etcd's own words."""
         return self.gateway.post(self.manifest.node(node), path, body, seconds)
 
+    def metrics(self, node: str, seconds: float) -> str:
+        """One member's metrics page, as text; raises LabError when it does not answer."""
+        return self.gateway.metrics(self.manifest.node(node), seconds)
+
     def alarms(self, seconds: float = HEALTH_SECONDS, *, without: str = "") -> list[Alarm]:
         """Alarms in force, [] when there are none, asked of any node but `without`; raises ToolError without an answer.
 

@@ -1,4 +1,4 @@
-"""One call to one member: etcd's JSON gateway over mutual TLS, and its health page, inside the lab's namespace."""
+"""One call to one member: etcd's JSON gateway over mutual TLS, its health and metrics, inside the lab's namespace."""
 
 from __future__ import annotations
 
@@ -73,6 +73,10 @@ class Gateway:
             return False, str(error).replace("HTTP status 503", "unhealthy, and does not say why")  # 3.4
         healthy = answer.get("health") in _HEALTHY
         return healthy, "" if healthy else str(answer.get("reason") or "unhealthy")
+
+    def metrics(self, node: Node, seconds: float) -> str:
+        """The metrics page; all of it takes at most about `seconds`. Raises CallError when it does not come."""
+        return self._exchange(node, "GET", "/metrics", seconds)
 
     def _exchange(
         self,

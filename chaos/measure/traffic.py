@@ -10,7 +10,6 @@ has no reading.
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 import time
@@ -22,8 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from chaos.measure import metrics
-from infra.manifest import METRICS_PORT, OBSERVER_PORTS, Manifest
-from machine import netns
+from infra.cluster import Cluster
 from machine.errors import LabError
 
 Phase = Literal["before", "during", "after"]
@@ -108,23 +106,6 @@ def reading_of(node: str, text: str, at_ns: int) -> Reading:
     )
 
 
-def fetch(namespace: str | None, address: str, port: int = METRICS_PORT, seconds: float = SECONDS) -> str:
-    """The metrics page at an address. Raises OSError or http.client.HTTPException when it does not come in time."""
-    deadline = time.monotonic() + seconds
-    connection = http.client.HTTPConnection(address, port)
-    try:
-        connection.sock = netns.connect(namespace, address, port, seconds / 2, source_ports=OBSERVER_PORTS)
-        connection.sock.settimeout(max(0.05, deadline - time.monotonic()))
-        connection.request("GET", "/metrics", headers={"Connection": "close"})
-        answer = connection.getresponse()
-        text = answer.read().decode(errors="replace")
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise http.client.HTTPException(f"HTTP status {answer.status}")
-    return text
-
-
 class Allowance:
     """What sampling may still take of a guest's processor: SHARE of all time, less what samples and pages took.
 
@@ -164,12 +145,13 @@ class Allowance:
 class Pages:
     """Reads the pages of a lab's members, all at once and beside whatever goes on; one for a run."""
 
-    def __init__(self, manifest: Manifest, period: float) -> None:
-        self.allowance = Allowance(COSTS[manifest.hypervisor.accelerator], period)
-        self._manifest = manifest
+    def __init__(self, cluster: Cluster, period: float) -> None:
+        """`period`: seconds from one sample to the next."""
+        self.allowance = Allowance(COSTS[cluster.manifest.hypervisor.accelerator], period)
+        self._cluster = cluster
         self._lock = threading.Lock()
         self._last: dict[str, Reading] = {}
-        self._pool = ThreadPoolExecutor(len(manifest.nodes), thread_name_prefix="metrics")
+        self._pool = ThreadPoolExecutor(len(cluster.manifest.nodes), thread_name_prefix="metrics")
 
     def recent(self) -> list[Reading]:
         """The last reading of each member, where it is fresh enough to begin a scenario with."""
@@ -180,7 +162,7 @@ class Pages:
     def read(self) -> list[Future[Reading]]:
         """Begin to read every member's page."""
         self.allowance.page()
-        return [self._pool.submit(self._read, node.name) for node in self._manifest.nodes]
+        return [self._pool.submit(self._read, node) for node in self._cluster.manifest.node_names]
 
     def close(self) -> None:
         """Begin no more readings."""
@@ -188,10 +170,9 @@ class Pages:
 
     def _read(self, node: str) -> Reading:
         try:
-            text = fetch(self._manifest.hypervisor.netns, str(self._manifest.node(node).address))
-            found = reading_of(node, text, time.monotonic_ns())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise LabError(f"{node} shows no metrics: {error or type(error).__name__}") from error
+            found = reading_of(node, self._cluster.metrics(node, SECONDS), time.monotonic_ns())
+        except (LabError, ValueError) as error:
+            raise LabError(f"{node} shows no metrics: {error}") from error
         with self._lock:
             self._last[node] = found
         return found

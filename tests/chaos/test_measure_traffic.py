@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from chaos.measure.traffic import (
     UNREAD,
     Allowance,
     Cost,
+    Pages,
     Reading,
     Traffic,
-    fetch,
     phases,
     rates,
     reading_of,
 )
+from infra.cluster import Cluster
+from machine.paths import StackPaths
+from tests.manifests import manifest
 
 PAGES = Path(__file__).parent / "metrics_pages"
 """Of one of two members on loopback: after 5 puts to the other; after 10 s and 20 puts to itself; after a restart."""
@@ -128,10 +132,19 @@ def served() -> Iterator[tuple[int, list[int]]]:
         thread.join()
 
 
-def test_a_page_is_asked_for_from_the_ports_that_cuts_let_pass(served: tuple[int, list[int]]) -> None:
+def test_a_page_is_asked_for_from_the_ports_that_cuts_let_pass(
+    served: tuple[int, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port, asked = served
-    assert reading_of("a", fetch(None, "127.0.0.1", port), 1).fsyncs > 0
+    monkeypatch.setattr("infra.gateway.METRICS_PORT", port)
+    lab = manifest("a")
+    here = lab.model_copy(update={"nodes": (lab.nodes[0].model_copy(update={"address": IPv4Address("127.0.0.1")}),)})
+    pages = Pages(Cluster(here, StackPaths(tmp_path, "lab")), 1.5)
+    (reading,) = pages.read()
+    assert reading.result(10).fsyncs > 0
     assert 20000 <= asked[0] < 30000
+    assert [one.node for one in pages.recent()] == ["a"]
+    pages.close()
 
 
 class Clock:
