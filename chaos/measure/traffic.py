@@ -2,10 +2,9 @@
 
 The page is 160 kB and costs a member as much as 18 status calls (0.3 s of an emulated processor, 7 ms of a real one,
 measured), so it is read at the ends of the phases only: before the first fault, before the last healing, and once all
-is healthy. Samples and pages together stay below SHARE of a guest's processor through a run: what the samples leave is
-saved up, and while a scenario's pages cannot be afforded it goes without, and says so. A page is asked for from the
-ports of observers, at a port of its own, so that cuts of the client port let it pass; a member that does not answer
-has no reading.
+is healthy. While a scenario's pages cannot be afforded (chaos.measure.allowance) it goes without, and says so. A page
+is asked for from the ports of observers, at a port of its own, so that cuts of the client port let it pass; a member
+that does not answer has no reading.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import asdict, dataclass
@@ -21,18 +20,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from chaos.measure import metrics
+from chaos.measure.allowance import COSTS, Allowance
 from infra.cluster import Cluster
 from machine.errors import LabError
 
 Phase = Literal["before", "during", "after"]
 
 PHASES: Final[tuple[Phase, ...]] = ("before", "during", "after")
-
-SHARE: Final = 0.02
-"""Of one processor of a guest: what all sampling together may take."""
-
-SAVED: Final = 4
-"""Pages that may be saved up for at most: what three phases need."""
 
 MOST: Final = 6
 """Pages in one scenario at most: one that breaks and heals again and again ends a phase each time."""
@@ -50,18 +44,6 @@ SHORTEST: Final = 2.0
 
 FRESH: Final = 60.0
 """Seconds for which the last reading of the scenario before may stand for the beginning of this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Seconds of a guest's processor, measured: `bench.sampling` for the samples; the page in proportion."""
-
-    sample: float
-    page: float
-
-
-COSTS: Final[Mapping[str, Cost]] = {"tcg": Cost(0.017, 0.3), "kvm": Cost(0.0005, 0.008)}
-"""By the hypervisor's accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +86,6 @@ def reading_of(node: str, text: str, at_ns: int) -> Reading:
         client_sent=page.number(metrics.CLIENT_SENT),
         client_received=page.number(metrics.CLIENT_RECEIVED),
     )
-
-
-class Allowance:
-    """What sampling may still take of a guest's processor: SHARE of all time, less what samples and pages took.
-
-    A scenario begins when nothing is owed; what its pages cost beyond that is saved before the next one has any.
-    """
-
-    def __init__(self, cost: Cost, period: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`period`: seconds from one sample to the next."""
-        self._cost = cost
-        self._samples = cost.sample / period
-        self._clock = clock
-        self._sampling = False
-        self._at = clock()
-        self._left = 0.0
-
-    def sampling(self, on: bool) -> None:
-        """Say that samples begin, or end."""
-        self._settle()
-        self._sampling = on
-
-    def enough(self) -> bool:
-        """Whether nothing is owed."""
-        self._settle()
-        return self._left >= 0
-
-    def page(self) -> None:
-        """Pay for one page of every member."""
-        self._settle()
-        self._left -= self._cost.page
-
-    def _settle(self) -> None:
-        now = self._clock()
-        earned = (SHARE - (self._samples if self._sampling else 0.0)) * (now - self._at)
-        self._at, self._left = now, min(self._left + earned, SAVED * self._cost.page)
 
 
 class Pages:
@@ -217,7 +163,7 @@ class Traffic:
         marked = [("begin", begun), *ends.items()]
         lines = [json.dumps({"mark": mark, **asdict(one)}) + "\n" for mark, found in marked for one in found]
         self._path.write_text("".join(lines))
-        silent = sum(one.done() and one.exception() is not None for one in asked)
+        silent = len(asked) - len(_done(asked))
         return {"phases": phases(begun, ends), "readings": len(lines), "without_answer": silent}
 
 

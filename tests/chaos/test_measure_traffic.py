@@ -16,19 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.measure.traffic import (
-    MOST,
-    SHARE,
-    UNREAD,
-    Allowance,
-    Cost,
-    Pages,
-    Reading,
-    Traffic,
-    phases,
-    rates,
-    reading_of,
-)
+from chaos.measure.allowance import SHARE, Allowance, Cost
+from chaos.measure.traffic import MOST, UNREAD, Pages, Reading, Traffic, phases, rates, reading_of
 from infra.cluster import Cluster
 from machine.paths import StackPaths
 from tests.manifests import manifest
