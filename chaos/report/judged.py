@@ -1,4 +1,4 @@
-"""Figures with what they mean: judgements and the calibration as a person reads them, each with its unit.
+"""Figures with what they mean: judgements, traffic and the calibration as a person reads them, each with its unit.
 
 report.json keeps them bare, in seconds or in the rule's unit.
 """
@@ -107,6 +107,47 @@ def calibration(found: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(rest.get("seconds"), int | float):
         shown["measuring took"] = f"{rest.pop('seconds'):.1f} s"
     return shown | displayed(rest)
+
+
+def traffic(scenario: Scenario) -> list[dict[str, str]]:
+    """Flushes and traffic by phase and member, as cells of a table; [] when nothing was read."""
+    told = scenario.metrics.get("traffic")
+    by_phase = told.get("phases") if isinstance(told, Mapping) else None
+    if not isinstance(by_phase, Mapping):
+        return []
+    found = []
+    for phase, members in by_phase.items():
+        for member, one in members.items() if isinstance(members, Mapping) else ():
+            if not isinstance(one, Mapping):
+                continue
+            anew = ", counted since its restart" if one.get("restarted") else ""
+            found.append(
+                {
+                    "phase": str(phase),
+                    "member": f"{member}{anew}",
+                    "seconds": _figure(one.get("seconds"), 1, "s"),
+                    "fsync": _figure(one.get("fsync_mean_seconds"), 1000, "ms"),
+                    "fsyncs": _figure(one.get("fsyncs_per_second"), 1, "/s"),
+                    "commit": _figure(one.get("commit_mean_seconds"), 1000, "ms"),
+                    "peers_out": _figure(one.get("peer_sent_bytes_per_second"), 1e-3, "kB/s"),
+                    "peers_in": _figure(one.get("peer_received_bytes_per_second"), 1e-3, "kB/s"),
+                    "clients_out": _figure(one.get("client_sent_bytes_per_second"), 1e-3, "kB/s"),
+                    "clients_in": _figure(one.get("client_received_bytes_per_second"), 1e-3, "kB/s"),
+                }
+            )
+    return found
+
+
+def no_traffic(scenario: Scenario) -> str:
+    """Why a scenario has no figures of flushes and traffic; "" where it has, or where nobody asked."""
+    told = scenario.metrics.get("traffic")
+    return str(told.get("why") or "") if isinstance(told, Mapping) else ""
+
+
+def _figure(value: object, times: float, unit: str) -> str:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "none"
+    return f"{value * times:.3g} {unit}"
 
 
 def figures(scenario: Scenario) -> dict[str, Any]:
