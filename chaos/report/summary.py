@@ -57,7 +57,7 @@ def _grouped(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
         if mine:
             spent = sum(one.seconds for one in mine if one not in apart)
             ids = words.id_ranges([one.id for one in mine])
-            row = f"{verdict:12}  {len(mine):5}  {spent:7.0f} s  {_short(ids)}"
+            row = f"{verdict:12}  {len(mine):5}  {spent:7.0f} s  {words.brief(ids, REASON_CHARACTERS)}"
             found += _wrapped(row, columns, head.index("SCENARIOS"))
     slowest = sorted((one for one in scenarios if one not in apart), key=lambda one: -one.seconds)[:3]
     told = ", ".join(f"{one.id} {one.seconds:.0f} s ({one.title})" for one in slowest)
@@ -92,7 +92,7 @@ def _reasons(scenarios: Sequence[Scenario], room: int, columns: int | None) -> l
 
 def _most(columns: int | None) -> int:
     """Characters of one reason: three lines of the terminal, less what the wrapping of words loses."""
-    return REASON_CHARACTERS if columns is None else min(REASON_CHARACTERS, 3 * columns - 30)
+    return REASON_CHARACTERS if columns is None else min(REASON_CHARACTERS, 3 * max(columns, NARROWEST) - 30)
 
 
 def _wrapped(text: str, columns: int | None, indent: int = 2) -> list[str]:
@@ -102,10 +102,6 @@ def _wrapped(text: str, columns: int | None, indent: int = 2) -> list[str]:
     wide = max(columns, NARROWEST)
     behind = " " * (indent if indent < wide // 2 else 2)
     return textwrap.wrap(text, wide, subsequent_indent=behind, break_on_hyphens=False) or [""]
-
-
-def _short(text: str) -> str:
-    return _cut(text, REASON_CHARACTERS)
 
 
 def _cut(text: str, most: int) -> str:

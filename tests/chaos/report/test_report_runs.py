@@ -152,6 +152,12 @@ def test_what_a_terminal_shows_of_many_long_reasons_is_under_40_lines(columns: i
     assert "further reasons and findings stand in the page" in " ".join(" ".join(found).split())
 
 
+def test_a_window_of_a_few_columns_still_shows_the_first_reasons() -> None:
+    run = report(*("pass",) * 20, "fail")
+    run.report.scenarios[-1].steps = [Step(title="look", expected="e", observed="seen " * 900)]
+    assert any(line.startswith("N21 fail: look: expected e") for line in lines(run, 300, 8))
+
+
 def test_the_time_of_a_scenario_around_others_is_not_counted_twice() -> None:
     run = report(*("pass",) * 20)
     for number, one in enumerate(run.report.scenarios):
