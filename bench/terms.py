@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chaos.oracle.context import Context
 from chaos.oracle.judge import compare
-from chaos.oracle.rules import Context
 from chaos.oracle.timing import Timing, minor
 from machine import etcd_binaries
 from machine.log import say

@@ -11,8 +11,9 @@ from chaos.faults.registry import kind
 from chaos.measure.expect import in_time
 from chaos.measure.figures import leader_change
 from chaos.oracle import Timing, election_bound, step_down_bound
+from chaos.oracle.context import Context
 from chaos.oracle.judge import interval
-from chaos.oracle.rules import Context, rule
+from chaos.oracle.rules import rule
 from chaos.play import Play, since
 from infra.cluster import EndpointStatus
 from machine.errors import InconclusiveError

@@ -100,7 +100,7 @@ class Play:
     def compare(self, rule: str, observed: float, *, window: tuple[int, int] | None = None, **case: Any) -> Judgement:  # noqa: ANN401
         """Hold a figure (in the rule's unit) against a rule of chaos.oracle.rules; a step of the report.
 
-        `case` names fields of chaos.oracle.rules.Context (`resolution`, `led`, `alone`, `ttl`, …); `window` are the
+        `case` names fields of chaos.oracle.context.Context (`resolution`, `led`, `alone`, `ttl`, …); `window` are the
         ns between which etcd's logs tell the rounds of an election. Raises AssertionError when it is outside of what
         is allowed, InconclusiveError when the machine was too slow to tell.
         """

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.measure.events import Event, Kind, late_heartbeat, rounds
 from chaos.oracle.calibration import probe
+from chaos.oracle.context import Context
 from chaos.oracle.judge import Judgement, compare, interval, told_interval
 from chaos.oracle.machine import Machine
-from chaos.oracle.rules import Context, rule
+from chaos.oracle.rules import rule
 from chaos.oracle.timing import Timing
 from chaos.workload.outcome import Op
 from machine.errors import DeadlineError, InconclusiveError

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.oracle.rules import Context, Rule, rule
+from chaos.oracle.context import Context
+from chaos.oracle.rules import Rule, rule
 
 Verdict = Literal["inside", "better", "outside", "inconclusive"]
 

@@ -2,18 +2,17 @@
 
 Sources: E = etcd-io/etcd, R = its raft package (raft/raft.go up to 3.5, go.etcd.io/raft from 3.6). The formulas name
 H, T, `delay` (chaos.oracle.machine.Machine.vote_delay), `rounds` (campaigns of one member, from its log) and what
-the context gives. docs/oracle.md shows the table.
+the context gives (chaos.oracle.context). docs/oracle.md shows the table.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from chaos.oracle.machine import Machine
-from chaos.oracle.timing import Timing
+from chaos.oracle.context import Context
 from machine.errors import UsageError
 
 EXPIRY_CHECK = 0.5
@@ -22,68 +21,8 @@ EXPIRY_CHECK = 0.5
 NO_LEADER_CHECKS = 3
 """Checks, one every T, without a leader after which an open require-leader stream ends (E v3rpc/interceptor.go)."""
 
-
-RTO_LEAST = 0.2
-"""Least pause before TCP sends again, in seconds (Linux include/net/tcp.h, TCP_RTO_MIN)."""
-
-RTO_MOST = 120.0
-"""The pause doubles up to this (the same, TCP_RTO_MAX; RFC 6298, section 5.5)."""
-
-STREAM_SILENCE = 5.0
-"""Seconds without a message after which a stream is given up, in 3.4 (E rafthttp/peer.go, ConnReadTimeout)."""
-
 INDEX_AGAIN = 0.5
 """Seconds after which a linearizable read asks for the index again (E v3_server.go, readIndexRetryTime)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a rule may ask about the case at hand; times in seconds."""
-
-    timing: Timing
-    machine: Machine = field(default_factory=Machine)
-    rounds: int = 1
-    """Campaigns of the member that needed most, as the logs show them; 1: the first one won."""
-    alone: float = 0.0
-    """How long a member was cut off."""
-    led: bool = False
-    """Whether the cut member was the leader."""
-    ttl: int = 0
-    """TTL that a client asked for."""
-    deadline: float = 5.0
-    """The client's own limit: etcdctl's command timeout (E etcdctl/ctlv3/ctl.go)."""
-    resolution: float = 0.0
-    """How coarsely the observed figure was measured; both ends are widened by it."""
-
-    @property
-    def T(self) -> float:  # noqa: N802 - the name that etcd's documents and our formulas use
-        """Election timeout."""
-        return self.timing.election
-
-    @property
-    def H(self) -> float:  # noqa: N802
-        """Heartbeat."""
-        return self.timing.heartbeat
-
-    @property
-    def delay(self) -> float:
-        """What a vote costs beside the timers."""
-        return self.machine.vote_delay
-
-    @property
-    def connected(self) -> float:
-        """Seconds from the end of a cut of `alone` until what was open between two members goes on, at most."""
-        trip = self.machine.round_trip
-        first = trip + max(RTO_LEAST, 4 * trip)  # RFC 6298, section 2.2: the variation is no more than the trip
-        again, dial = min(self.alone + first, RTO_MOST), 1 + self.T
-        if self.timing.version < (3, 5):
-            again = min(again, STREAM_SILENCE + dial)
-        return max(again, dial)
-
-    @property
-    def granted(self) -> int:
-        """TTL that the server grants."""
-        return max(self.ttl, self.timing.least_ttl)
 
 
 Formula = Callable[[Context], float]
