@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from chaos.measure import metrics
-from chaos.oracle.calibration import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe, summed
+from chaos.oracle.calibration import summed
+from chaos.oracle.node import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe
 from tests.manifests import manifest
 
 PAGE = """\

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.runs import make
-from chaos.oracle.calibration import Calibration, NodeFigures
+from chaos.oracle.calibration import Calibration
 from chaos.oracle.machine import Machine
+from chaos.oracle.node import NodeFigures
 from chaos.oracle.rules import rule
 from chaos.report import Recorder, Report, Scenario, Step, Verdict
 from chaos.report.judged import MEASURED, NODES, calibration, judgements
