@@ -109,8 +109,8 @@ class Hypervisor:
             name=f"{node}-cidata.iso",
             pool=pool.name,
             source=image,
-            format="raw",
-            opts=self._opts(pool),
+            format="raw",  # what there is to make; libvirt then sees that it is an ISO, and a refresh finds "iso"
+            opts=pulumi.ResourceOptions.merge(self._opts(pool), pulumi.ResourceOptions(ignore_changes=["format"])),
         )
         return pulumi.Output.concat(volume.id, ";", image)  # cloudinit_def.go: a volume's key; anything
 
