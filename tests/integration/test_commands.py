@@ -112,6 +112,11 @@ def check_kept(opened: Lab, ops: list[Op]) -> None:
     assert lost == []
 
 
+def test_a_refresh_of_a_lab_as_it_was_built_finds_no_change(lab: Stack) -> None:
+    done = lab.shell('eval "$(./lab env)" && pulumi refresh --yes --skip-preview --expect-no-changes', seconds=180)
+    assert done.ok, done.stdout[-3000:] + done.stderr
+
+
 def test_refresh_sees_a_stopped_service_and_up_repairs_it(lab: Stack) -> None:
     lab.ok("ssh", "etcd2", "systemctl", "stop", "etcd")
     assert lab.lab("health").status == 1
