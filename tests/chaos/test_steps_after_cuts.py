@@ -19,6 +19,7 @@ from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import FaultEntry, Recorder, Report, Scenario, ScenarioRecorder
 from machine.errors import DeadlineError, InconclusiveError
+from machine.paths import StackPaths
 from machine.process import Completed
 from machine.ssh import SshError
 from tests.manifests import manifest
@@ -58,7 +59,12 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     monkeypatch.setattr(expect, "probe", lambda _: Machine(fsync=0.001))
     recorder = Recorder(tmp_path, Report(started="now"))
     scenario = ScenarioRecorder(recorder, Scenario(id="N99", title="t"))
-    lab: Any = SimpleNamespace(manifest=MANIFEST, cluster=FakeCluster(clock, 0.0), terms=lambda: {"a": 4, "b": 4})
+    lab: Any = SimpleNamespace(
+        manifest=MANIFEST,
+        paths=StackPaths(tmp_path, "lab"),
+        cluster=FakeCluster(clock, 0.0),
+        terms=lambda: {"a": 4, "b": 4},
+    )
     made = Play(lab, scenario, cast("Any", None))
     made.measures = cast("Any", SimpleNamespace(collect=list))
     yield made
