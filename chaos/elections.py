@@ -74,7 +74,7 @@ def successor(play: Play, old: str, among: Sequence[str], begun_ns: int) -> str:
 
         with play.patience():
             new = wait_until(elected, f"a leader among {', '.join(among)}", seconds=bound + SLOW_MACHINE)
-        assert new != old  # noqa: S101 - a step of a scenario
+        assert new != old
     entry, ended_ns = play.recorder.scenario.faults[-1], time.monotonic_ns()
     change = leader_change(play.measures.collect(), begun_ns, ended_ns) if play.measures else None
     play.metric("terms", {"before": term, "after": max(play.lab.terms().values(), default=0)})
@@ -101,8 +101,8 @@ def leads_on(play: Play, leader: str, term: int, among: Sequence[str]) -> None:
             statuses = wait_until(same, "status of the members", seconds=SLOW_MACHINE)
         step.observed("; ".join(f"{one.node}: leader {one.leader_id:x}, term {one.raft_term}" for one in statuses))
         lead = next(one for one in statuses if one.node == leader)
-        assert lead.leader  # noqa: S101
-        assert {(one.leader_id, one.raft_term) for one in statuses} == {(lead.member_id, term)}  # noqa: S101
+        assert lead.leader
+        assert {(one.leader_id, one.raft_term) for one in statuses} == {(lead.member_id, term)}
 
 
 def serves(play: Play, node: str, *, reader: str = "") -> str:
@@ -123,7 +123,7 @@ def serves(play: Play, node: str, *, reader: str = "") -> str:
             wait_until(put, f"a put to {node}", seconds=limit)
             got = in_time(play.lab.client(reader).get(f"served/{node}", deadline=limit), limit)
         step.observed(f"{seen[-1]}; {got}" + (f"; {len(seen) - 1} puts before were not" if len(seen) > 1 else ""))
-        assert got.value == value  # noqa: S101
+        assert got.value == value
     return value
 
 
@@ -134,7 +134,7 @@ def waits_in_vain(play: Play, node: str) -> None:
         limit = USER_DEADLINE + SLOW_MACHINE
         local = play.lab.client(node).get("served", deadline=limit, serializable=True)
         step.observed(f"{got}; serializable: {local}")
-        assert not got.ok  # noqa: S101
+        assert not got.ok
         with play.patience():
             in_time(local, limit)
 
@@ -161,6 +161,6 @@ def healed(play: Play, seconds: float = 60.0) -> None:
         play.metric("heal_to_healthy_seconds", round(took, 2))
         terms = play.lab.terms()
         step.observed(f"{took:.1f} s after {alone:.1f} s of faults; terms {sorted(set(terms.values()))}")
-        assert len(set(terms.values())) == 1  # noqa: S101
+        assert len(set(terms.values())) == 1
     if cut:
         play.compare("rejoin", took, window=(mended_ns, ended_ns), alone=alone)

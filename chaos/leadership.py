@@ -34,7 +34,7 @@ def term_of(play: Play) -> int:
 def elected_after(play: Play, begun_ns: int, ended_ns: int) -> LeaderChange:
     """A step: what etcd's own logs tell of a leader lost and another elected between two times."""
     with play.precondition("etcd's log", "tells of a leader lost and another elected") as step:
-        assert play.measures is not None  # noqa: S101 - every scenario has them
+        assert play.measures is not None
         change = leader_change(play.measures.collect(), begun_ns, ended_ns)
         if change is None or change.elected_ns is None:
             raise InconclusiveError(f"The logs of the members show {change}")
@@ -66,8 +66,8 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
     with play.step("leader and term", f"somebody leads, in a later term than {term}") as step:
         now, leads = term_of(play), play.lab.leader()
         step.observed(f"{leads} leads in term {now}")
-        assert leads is not None  # noqa: S101 - a step of a scenario
-        assert now > term  # noqa: S101
+        assert leads is not None
+        assert now > term
     with going_on():
         change = elected_after(play, begun_ns, ended_ns)
         entry = play.recorder.scenario.faults[-1]
@@ -76,7 +76,7 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
         play.compare("election", took, window=(begun_ns, ended_ns), resolution=unsure + CLOCK)
         with play.step("terms", f"one for each round: {change.rounds} at most") as step:
             step.observed(f"{change.term} from {term}")
-            assert (change.term or 0) - term <= max(1, change.rounds)  # noqa: S101
+            assert (change.term or 0) - term <= max(1, change.rounds)
     return made
 
 
@@ -192,12 +192,12 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
             stale = [op for op in late if op.value != new]
             refused = sorted({op.error for op in list(ops) if not op.ok and op.invoke_ns > acknowledged_ns})
             step.observed(f"{len(late)} answered, {len(stale)} stale; before that: {'; '.join(refused) or 'nothing'}")
-            assert not stale, f"stale linearizable read: {stale[0]}"  # noqa: S101
+            assert not stale, f"stale linearizable read: {stale[0]}"
     joined(play, leader)
     with play.step("the old leader", f"a follower in term {term} or later") as step:
         status = next(one for one in play.lab.cluster.status() if one.node == leader)
         step.observed(f"leader: {status.leader}, term {status.raft_term}")
-        assert status.raft_term >= term  # noqa: S101
+        assert status.raft_term >= term
         if status.leader and status.raft_term == term:
             raise AssertionError("two leaders in one term")
     with play.lab.writer(other) as writer, play.patience():

@@ -58,7 +58,7 @@ def writes_go_on(
             raise InconclusiveError(
                 f"A gap of {found.longest:.1f} s on a machine that was slow before: {measure(before)}"
             )
-        assert found.longest <= bound  # noqa: S101 - a step of a scenario
+        assert found.longest <= bound
     return found
 
 
@@ -67,7 +67,7 @@ def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
     with play.step(title, "OK") as step:
         done = play.lab.client(node).put(key, value)
         step.observed(done)
-        assert done.ok, done  # noqa: S101
+        assert done.ok, done
 
 
 def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline: float = DEADLINE) -> None:
@@ -75,7 +75,7 @@ def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline:
     with play.step(title, value) as step:
         got = play.lab.client(node).get(key, deadline=deadline)
         step.observed(got)
-        assert got.value == value  # noqa: S101
+        assert got.value == value
 
 
 def ledger_everywhere(play: Play, writer: Writer) -> None:
@@ -88,7 +88,7 @@ def ledger_everywhere(play: Play, writer: Writer) -> None:
             stored = {key: (value, revision) for key, value, revision in read.values}
             lost = [key for key, op in ledger.items() if stored.get(key) != (op.value, op.revision)]
             step.observed(f"{len(ledger) - len(lost)} there, {len(lost)} lost")
-            assert not lost, f"acknowledged and not there as written: {lost[:5]}"  # noqa: S101
+            assert not lost, f"acknowledged and not there as written: {lost[:5]}"
 
 
 def same_data(play: Play) -> None:

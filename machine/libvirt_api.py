@@ -21,41 +21,41 @@ STATES: Final = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff
 class Domain(Protocol):
     """One virtual machine (virDomain)."""
 
-    def name(self) -> str: ...  # noqa: D102
-    def state(self) -> list[int]: ...  # noqa: D102
-    def isActive(self) -> int: ...  # noqa: D102, N802
-    def create(self) -> int: ...  # noqa: D102
-    def destroy(self) -> int: ...  # noqa: D102
-    def shutdown(self) -> int: ...  # noqa: D102
-    def suspend(self) -> int: ...  # noqa: D102
-    def resume(self) -> int: ...  # noqa: D102
-    def reset(self, flags: int = 0) -> int: ...  # noqa: D102
-    def undefine(self) -> int: ...  # noqa: D102
-    def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
-    def updateDeviceFlags(self, xml: str, flags: int = 0) -> int: ...  # noqa: D102, N802
+    def name(self) -> str: ...
+    def state(self) -> list[int]: ...
+    def isActive(self) -> int: ...
+    def create(self) -> int: ...
+    def destroy(self) -> int: ...
+    def shutdown(self) -> int: ...
+    def suspend(self) -> int: ...
+    def resume(self) -> int: ...
+    def reset(self, flags: int = 0) -> int: ...
+    def undefine(self) -> int: ...
+    def XMLDesc(self, flags: int = 0) -> str: ...
+    def updateDeviceFlags(self, xml: str, flags: int = 0) -> int: ...
 
 
 class Network(Protocol):
     """One virtual network (virNetwork)."""
 
-    def isActive(self) -> int: ...  # noqa: D102, N802
-    def create(self) -> int: ...  # noqa: D102
-    def setAutostart(self, autostart: int) -> int: ...  # noqa: D102, N802
-    def XMLDesc(self, flags: int = 0) -> str: ...  # noqa: D102, N802
-    def update(self, command: int, section: int, parent: int, xml: str, flags: int) -> int: ...  # noqa: D102
+    def isActive(self) -> int: ...
+    def create(self) -> int: ...
+    def setAutostart(self, autostart: int) -> int: ...
+    def XMLDesc(self, flags: int = 0) -> str: ...
+    def update(self, command: int, section: int, parent: int, xml: str, flags: int) -> int: ...
 
 
 class Connection(Protocol):
     """A connection to libvirt (virConnect); may be shared by threads."""
 
-    def lookupByName(self, name: str) -> Domain: ...  # noqa: D102, N802
-    def listAllDomains(self, flags: int = 0) -> list[Domain]: ...  # noqa: D102, N802
-    def defineXML(self, xml: str) -> Domain: ...  # noqa: D102, N802
-    def createXML(self, xml: str, flags: int = 0) -> Domain: ...  # noqa: D102, N802
-    def networkDefineXML(self, xml: str) -> Network: ...  # noqa: D102, N802
-    def networkCreateXML(self, xml: str) -> Network: ...  # noqa: D102, N802
-    def networkLookupByName(self, name: str) -> Network: ...  # noqa: D102, N802
-    def close(self) -> int: ...  # noqa: D102
+    def lookupByName(self, name: str) -> Domain: ...
+    def listAllDomains(self, flags: int = 0) -> list[Domain]: ...
+    def defineXML(self, xml: str) -> Domain: ...
+    def createXML(self, xml: str, flags: int = 0) -> Domain: ...
+    def networkDefineXML(self, xml: str) -> Network: ...
+    def networkCreateXML(self, xml: str) -> Network: ...
+    def networkLookupByName(self, name: str) -> Network: ...
+    def close(self) -> int: ...
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def connect(uri: str) -> Iterator[Connection]:
 
 def domain(connection: Connection, name: str) -> Domain:
     """The domain `name`; raises NotBuiltError when the hypervisor has none of that name."""
-    import libvirt  # noqa: PLC0415
+    import libvirt  # noqa: PLC0415 - as above
 
     try:
         return connection.lookupByName(name)
@@ -141,7 +141,7 @@ def set_link(connection: Connection, name: str, *, up: bool) -> None:
 
     As `virsh domif-setlink` does it: the device with another link state (virDomainUpdateDeviceFlags).
     """
-    import libvirt  # noqa: PLC0415
+    import libvirt  # noqa: PLC0415 - as above
 
     for interface in _interfaces(connection, name):
         _link(interface).set("state", "up" if up else "down")
@@ -169,7 +169,7 @@ def names_of(connection: Connection, network: str) -> dict[str, list[str]]:
 
 def set_name(connection: Connection, network: str, name: str, address: str, *, present: bool) -> None:
     """Add a name to the network's name service, or take it out, live. Raises HypervisorError when it is so already."""
-    import libvirt  # noqa: PLC0415
+    import libvirt  # noqa: PLC0415 - as above
 
     command = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST if present else libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
     entry = f"<host ip='{address}'><hostname>{name}</hostname></host>"
@@ -192,7 +192,7 @@ def _link(interface: ElementTree.Element) -> ElementTree.Element:
 
 def _unless_in_state(call: Callable[[], int]) -> None:
     """Make the call; "the domain is (not) running" is what was wanted."""
-    import libvirt  # noqa: PLC0415
+    import libvirt  # noqa: PLC0415 - as above
 
     try:
         call()

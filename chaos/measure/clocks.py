@@ -66,7 +66,7 @@ def read_clock(shell: Shell, rounds: int = ROUNDS, seconds: float = 10.0) -> Rea
 def _talk(node: str, process: subprocess.Popen[bytes], rounds: int) -> Reading:
     asked, answers = process.stdin, process.stdout
     assert asked is not None  # noqa: S101 - both are pipes
-    assert answers is not None  # noqa: S101
+    assert answers is not None  # noqa: S101 - the same
     boot = answers.readline().decode().strip().replace("-", "")
     best: Reading | None = None
     for _ in range(rounds):

@@ -45,7 +45,7 @@ class Context:
         return self.timing.election
 
     @property
-    def H(self) -> float:  # noqa: N802
+    def H(self) -> float:  # noqa: N802 - as T
         """Heartbeat."""
         return self.timing.heartbeat
 

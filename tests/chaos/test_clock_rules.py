@@ -178,7 +178,7 @@ class Guests:
         class Here(str):
             __slots__ = ()
 
-            def run(self, script: str, seconds: float) -> None:  # noqa: ARG002
+            def run(self, script: str, seconds: float) -> None:  # noqa: ARG002 - as Shell.run is called
                 guests.moves.append(node)
                 guests.stand[node] += int(script.split(";", maxsplit=1)[0].removeprefix("by=")) / 1e9
 

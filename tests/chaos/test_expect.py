@@ -18,7 +18,7 @@ from chaos.measure.expect import expect, first_event, in_time, own_term, patienc
 from chaos.oracle.machine import Machine
 from chaos.play import Play
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
-from chaos.workload.outcome import Op
+from chaos.workload.outcome import Op, Outcome
 from machine.errors import DeadlineError, InconclusiveError
 from tests.manifests import manifest
 
@@ -160,8 +160,8 @@ def test_patience_has_none_with_what_is_wrong(play: Play) -> None:
         raise AssertionError("stale")
 
 
-def answered(outcome: str, code: str = "", error: str = "") -> Op:
-    return Op(1, "a", "get", "k", None, 0, SECOND, outcome, None, None, (), code, error)  # type: ignore[arg-type]
+def answered(outcome: Outcome, code: str = "", error: str = "") -> Op:
+    return Op(1, "a", "get", "k", None, 0, SECOND, outcome, None, None, (), code, error)
 
 
 def test_only_silence_is_a_matter_of_time() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.measure.allowance import SHARE, Allowance, Cost
-from chaos.measure.traffic import MOST, UNREAD, Pages, Reading, Traffic, phases, rates, reading_of
+from chaos.measure.traffic import MOST, UNREAD, Pages, Phase, Reading, Traffic, phases, rates, reading_of
 from infra.cluster import Cluster
 from machine.paths import StackPaths
 from tests.manifests import manifest
@@ -83,8 +83,8 @@ def test_a_member_that_was_not_reached_has_no_figures_of_the_phases_beside() -> 
     def at(when: float, *nodes: str) -> list[Reading]:
         return [recorded("first", when, node) for node in nodes]
 
-    ends = {"before": at(10, "a", "b"), "during": at(40, "b"), "after": at(60, "a", "b")}
-    found = phases(at(0, "a", "b"), ends)  # type: ignore[arg-type]
+    ends: dict[Phase, list[Reading]] = {"before": at(10, "a", "b"), "during": at(40, "b"), "after": at(60, "a", "b")}
+    found = phases(at(0, "a", "b"), ends)
     assert {phase: list(members) for phase, members in found.items()} == {
         "before": ["a", "b"],
         "during": ["b"],

@@ -37,7 +37,7 @@ class Paper:
     def libvirt(self) -> Iterator[Paper]:
         yield self
 
-    def networkLookupByName(self, _name: str) -> Any:  # noqa: N802
+    def networkLookupByName(self, _name: str) -> Any:  # noqa: N802 - libvirt's own
         return SimpleNamespace(XMLDesc=lambda: self.xml)
 
     def set_name(self, _connection: object, _network: str, name: str, address: str, *, present: bool) -> None:
