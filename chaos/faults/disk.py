@@ -37,7 +37,8 @@ class DiskFault(GuestFault):
     def check(self, lab: Lab) -> None:
         """Refuse a node whose data is not on the target whose table we exchange."""
         script = f"dmsetup status {volume.TARGET} >/dev/null 2>&1 && echo there || echo none"
-        found = each(lab, [node for node in self.nodes if node in lab.running()], script)
+        running = lab.running()
+        found = each(lab, [node for node in self.nodes if node in running], script)
         without = [node for node, done in found.items() if done.stdout.strip() != "there"]
         if without:
             raise UsageError(
@@ -229,8 +230,10 @@ class LostWrites(DiskFault):
         """The probe; in force also on a node that has booted since."""
         proof = super().look(lab, in_force=in_force)
         suspect = [one.where for one in proof if in_force and not one.holds and one.where in self.nodes]
+        if not suspect:
+            return proof
         before = recall(lab.paths, self.id)
-        for node, boot in boot_ids(lab, suspect).items() if suspect else ():
+        for node, boot in boot_ids(lab, suspect).items():
             booted = changed(f"boot id of {node}, whose disk had lied", node, before.get(node), boot)
             if booted.holds:
                 proof = [booted if one.where == node else one for one in proof]

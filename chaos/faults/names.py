@@ -152,21 +152,24 @@ class DnsSlow(GuestFault):
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Lookups are quick before."""
-        return tuple(self._lookups(lab, in_force=False))
+        return tuple(self._lookups(lab, self._up(lab), in_force=False))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """A lookup from each node and its time, and what netem says of itself."""
-        up = [node for node in self.nodes if node in linked(lab)]
-        proof = self._lookups(lab, in_force=in_force)
+        up = self._up(lab)
+        proof = self._lookups(lab, up, in_force=in_force)
         for node, done in each(lab, up, f"tc -j -s qdisc show dev {DEVICE}", check=False).items():
             packets, seen = read_netem(done.stdout)
             holds = bool(packets) if in_force else packets is None
             proof.append(Proof(f"qdisc of {node}", node, "netem" if in_force else "no netem", seen, holds))
         return proof
 
-    def _lookups(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+    def _up(self, lab: Lab) -> list[str]:
+        reachable = linked(lab)
+        return [node for node in self.nodes if node in reachable]
+
+    def _lookups(self, lab: Lab, up: list[str], *, in_force: bool) -> list[Proof]:
         seconds = float(self.value("ms")) / 1000
-        up = [node for node in self.nodes if node in linked(lab)]
         name = lab.manifest.node_names[0]
         expected = f"an answer after {seconds:g} s or more" if in_force else f"an answer under {seconds:g} s"
         return [
