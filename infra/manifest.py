@@ -41,16 +41,6 @@ class Node(_Frozen):
     memory_mib: int
     vcpus: int
 
-    @property
-    def client_url(self) -> str:
-        """Client endpoint (mutual TLS)."""
-        return f"https://{self.address}:{CLIENT_PORT}"
-
-    @property
-    def metrics_url(self) -> str:
-        """Metrics and health endpoint (plain HTTP, inside the lab's network only)."""
-        return f"http://{self.address}:{METRICS_PORT}"
-
 
 class Hypervisor(_Frozen):
     """Where the machines run and how they are reached."""

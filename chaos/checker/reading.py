@@ -19,7 +19,6 @@ from machine.errors import UsageError
 KINDS = {kind.name.lower(): int(kind) for kind in Kind}
 OUTCOMES = {outcome.name.lower(): int(outcome) for outcome in Outcome}
 NEXT = "Record it again, or cut the file before that line."
-LEASES = (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE, Kind.LEASE_REVOKE)
 
 
 BIGGEST = 2**40

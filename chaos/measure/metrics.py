@@ -15,8 +15,6 @@ COMMIT: Final = "etcd_disk_backend_commit_duration_seconds"
 CLIENT_SENT: Final = "etcd_network_client_grpc_sent_bytes_total"
 CLIENT_RECEIVED: Final = "etcd_network_client_grpc_received_bytes_total"
 STARTED: Final = "process_start_time_seconds"
-LATE_HEARTBEATS: Final = "etcd_server_heartbeat_send_failures_total"
-LEADER_CHANGES: Final = "etcd_server_leader_changes_seen_total"
 WANTED: Final = (
     FSYNC,
     ROUND_TRIP,
@@ -26,8 +24,6 @@ WANTED: Final = (
     CLIENT_SENT,
     CLIENT_RECEIVED,
     STARTED,
-    LATE_HEARTBEATS,
-    LEADER_CHANGES,
 )
 
 PATTERN: Final = " ".join(f"-e ^{name}" for name in (FSYNC, ROUND_TRIP))
@@ -57,14 +53,6 @@ class Histogram:
         finite = [bound for bound, _ in self.buckets if bound != float("inf")]
         found = next((bound for bound, count in self.buckets if count >= share * self.total), float("inf"))
         return min(found, finite[-1]) if finite else self.mean
-
-    def since(self, before: Histogram | None) -> Histogram:
-        """What was counted after `before`; all of it when the member has started anew since."""
-        if before is None or before.total > self.total:
-            return self
-        was = dict(before.buckets)
-        buckets = tuple((bound, count - was.get(bound, 0.0)) for bound, count in self.buckets)
-        return Histogram(buckets, self.total - before.total, self.sum - before.sum)
 
 
 @dataclass(frozen=True, slots=True)

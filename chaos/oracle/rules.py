@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from chaos.oracle.context import Context
+from chaos.oracle.timing import VERSIONS
 from machine.errors import UsageError
 
 EXPIRY_CHECK = 0.5
@@ -43,7 +44,7 @@ class Rule:
     """What less than the interval means."""
     excused: tuple[Literal["low", "high"], ...] = ("high",)
     """Which end a machine too slow for T may miss; what raft guarantees at any speed has none."""
-    versions: tuple[tuple[int, int], tuple[int, int]] = ((3, 4), (3, 7))
+    versions: tuple[tuple[int, int], tuple[int, int]] = VERSIONS
     """First and last minor version that it was checked for."""
 
     def holds_for(self, version: tuple[int, int]) -> bool:
