@@ -13,14 +13,18 @@ HOST = "host"
 """This host, at its own address on the lab's network (the gateway)."""
 
 
+ANY_PORT = 0
+"""Of a flow: packets of whatever port; asked for, what only a cut of everything stops, such as a ping."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Flow:
-    """Packets from `source` to `target`: all, those to `to_port`, or those that come from `from_port` (0: any)."""
+    """Packets from `source` to `target`: all, those to `to_port`, or those that come from `from_port`."""
 
     source: str
     target: str
-    to_port: int = 0
-    from_port: int = 0
+    to_port: int = ANY_PORT
+    from_port: int = ANY_PORT
 
     @property
     def pair(self) -> Pair:
@@ -44,8 +48,8 @@ class Flow:
 
     def stops(self, source: str, target: str, port: int) -> bool:
         """Whether this one keeps `source` from talking TCP with `port` of `target`: its packets or the answers."""
-        there = self.pair == (source, target) and self.to_port in {0, port} and not self.from_port
-        back = self.pair == (target, source) and self.from_port in {0, port} and not self.to_port
+        there = self.pair == (source, target) and self.to_port in {ANY_PORT, port} and not self.from_port
+        back = self.pair == (target, source) and self.from_port in {ANY_PORT, port} and not self.to_port
         return there or back
 
 

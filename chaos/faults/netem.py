@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from chaos.faults.base import Proof
+from chaos.faults.bridge import Bridge
+from chaos.faults.flows import ANY_PORT, stopped
 from chaos.faults.guest import GuestFault, each
 from chaos.faults.network import Partition, refuse_overlap
 from chaos.faults.pings import Pings, read_pings, script_of
@@ -105,27 +107,41 @@ class Netem(GuestFault):
         return tuple(self._look(lab, in_force=False, when="before"))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
-        """Ping every chosen peer, and read what netem says of itself."""
+        """Ping every chosen peer that is up and that no cut takes away, and read what netem says of itself."""
         return self._look(lab, in_force=in_force, when="during" if in_force else "after")
 
     def _look(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
         up = linked(lab)
-        peers = {str(lab.manifest.node(peer).address): peer for peer in self.groups[1] if peer in up}
-        script = script_of(list(peers), self.count, self.every, self.wait, self.size)
-        read = f"{script}\necho; tc -j -s qdisc show dev {DEVICE}"
+        dropped = [flow for state in Bridge.of(lab.manifest).cuts().values() for flow in state.flows]
+        peers = {
+            node: {
+                str(lab.manifest.node(peer).address): peer
+                for peer in self.groups[1]
+                if peer in up and not stopped(dropped, node, peer, ANY_PORT)
+            }
+            for node in self.nodes
+            if node in up
+        }
+
+        def read(node: str) -> str:
+            script = script_of(list(peers[node]), self.count, self.every, self.wait, self.size)
+            return f"{script}\necho; tc -j -s qdisc show dev {DEVICE}"
+
         proof = []
-        for node, done in each(lab, [node for node in self.nodes if node in up], read, check=False).items():
+        for node, done in each(lab, peers, read, check=False).items():
             told, _, qdiscs = done.stdout.rstrip().rpartition("\n")
-            for address, pings in read_pings(told, list(peers)).items():
+            for address, pings in read_pings(told, list(peers[node])).items():
                 expected, seen, holds = self.judge(pings, in_force=in_force)
-                proof.append(Proof(f"ping {node} > {peers[address]}", f"{node}, {when}", expected, seen, holds))
-            proof.append(self._qdisc(node, qdiscs, in_force=in_force))
+                proof.append(Proof(f"ping {node} > {peers[node][address]}", f"{node}, {when}", expected, seen, holds))
+            proof.append(self._qdisc(node, qdiscs, in_force=in_force, pinged=bool(peers[node])))
         return proof
 
-    def _qdisc(self, node: str, told: str, *, in_force: bool) -> Proof:
+    def _qdisc(self, node: str, told: str, *, in_force: bool, pinged: bool) -> Proof:
+        """What netem says of itself; packets of ours went through it only where there was somebody to ping."""
         sent, seen = read_netem(told)
-        holds = (sent is not None and sent > 0) if in_force else sent is None
-        return Proof(f"qdisc of {node}", node, "netem, packets pass" if in_force else "no netem", seen, holds)
+        holds = (sent is not None and (sent > 0 or not pinged)) if in_force else sent is None
+        expected = f"netem{', packets pass' if pinged else ''}" if in_force else "no netem"
+        return Proof(f"qdisc of {node}", node, expected, seen, holds)
 
     def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
         """What is left to chance shows at the second or third look."""

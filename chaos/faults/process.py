@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 BACK_SECONDS = 90.0
 """From the end of a fault to an etcd that has joined: 3-10 s under TCG, three at once three times that."""
 
+ALONE_SECONDS = 30.0
+"""An etcd that lives as long and is not active yet hears of no leader, for other reasons than this fault: it tells
+systemd that it is up once the cluster has taken its name (E etcdmain/etcd.go, ReadyNotify). One that cannot live ends
+sooner, and begins anew."""
+
 REVIVE = f"systemctl reset-failed {UNIT} 2>/dev/null || :\nsystemctl start --no-block {UNIT}"
 """Start etcd again, whatever state its unit is in; nothing when it runs."""
 
@@ -35,14 +40,16 @@ def restarts_before(node: str) -> str:
 
 
 def alive(states: dict[str, UnitState | None]) -> list[Proof]:
-    """That etcd runs on each node, by systemd and by the kernel."""
+    """That etcd runs on each node, by systemd and by the kernel; or starts, where there is no leader to join."""
     return [
         Proof(
             f"etcd on {node}",
             node,
-            "active, and running",
-            "no answer" if state is None else f"{state.active}, process {state.state or 'none'}",
-            state is not None and state.active == "active" and state.state in ("R", "S", "D"),
+            f"active, and running; or starting, for {ALONE_SECONDS:g} s or more",
+            "no answer" if state is None else f"{state.active}, process {state.state or 'none'} of {state.age:.0f} s",
+            state is not None
+            and state.state in ("R", "S", "D")
+            and (state.active == "active" or (state.active == "activating" and state.age >= ALONE_SECONDS)),
         )
         for node, state in states.items()
     ]

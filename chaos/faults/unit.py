@@ -41,6 +41,7 @@ MAIN = f"{{ read -r p <{GROUP}/cgroup.procs; }} 2>/dev/null"
 
 _LOOK = (
     f"systemctl show {UNIT} -p {','.join(_SHOW)}\n"
+    "read -r up rest </proc/uptime; echo Uptime=$up\n"
     f"if {MAIN}; then while read -r k v rest; do [ $k != State: ] || echo State=$v; done </proc/$p/status; fi; :"
 )
 
@@ -62,11 +63,18 @@ class UnitState:
     """How the last main process ended: code and status of waitid(2), 2/9 for SIGKILL, 1/0 for a good end."""
     state: str
     """The kernel's letter: R, S, D, T, Z; "" without a process (proc(5))."""
+    uptime: float
+    """Seconds since the machine began, on the clock of `started_us`."""
 
     @property
     def process(self) -> str:
         """The main process and its start in one word; "" without one."""
         return f"{self.pid} of {self.started_us / 1e6:.3f} s" if self.pid else ""
+
+    @property
+    def age(self) -> float:
+        """Seconds that the main process has run; 0 without one."""
+        return self.uptime - self.started_us / 1e6 if self.pid else 0.0
 
 
 def parse_unit(text: str) -> UnitState | None:
@@ -76,12 +84,20 @@ def parse_unit(text: str) -> UnitState | None:
     True
     """
     said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    if any(name not in said for name in _SHOW):
+    if any(name not in said for name in (*_SHOW, "Uptime")):
         return None
     active, sub, result, pid, restarts, started_us, code, status = (said[name] for name in _SHOW)
     try:
         return UnitState(
-            active, sub, result, int(pid), int(restarts), int(started_us), f"{code}/{status}", said.get("State", "")
+            active=active,
+            sub=sub,
+            result=result,
+            pid=int(pid),
+            restarts=int(restarts),
+            started_us=int(started_us),
+            ended=f"{code}/{status}",
+            state=said.get("State", ""),
+            uptime=float(said["Uptime"]),
         )
     except ValueError:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import names
+from chaos.faults import names, netem
+from chaos.faults.flows import Flow, both_ways, service
 from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.names import read_lookup
 from chaos.faults.netem import Netem, make_script, read_netem
@@ -240,3 +243,39 @@ def test_faults_of_names_are_refused_where_members_use_none(name: str) -> None:
     with pytest.raises(UsageError, match="address") as refused:
         kind(name).declare(lab, ("a",))
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("cut", "pinged", "sent", "proved"),
+    [
+        ((), ["10.0.0.2", "10.0.0.3"], 0, False),
+        ((), ["10.0.0.2", "10.0.0.3"], 7, True),
+        (both_ways("a", "b"), ["10.0.0.3"], 7, True),
+        (service("a", "b", 2380), ["10.0.0.2", "10.0.0.3"], 7, True),  # pings pass
+        ((*both_ways("a", "b"), Flow("c", "a")), [], 0, True),  # nobody to ping: what netem says is all there is
+    ],
+)
+def test_peers_that_a_cut_takes_away_are_not_pinged(
+    monkeypatch: pytest.MonkeyPatch, cut: tuple[Flow, ...], pinged: list[str], sent: int, proved: bool
+) -> None:
+    node = {name: SimpleNamespace(address=f"10.0.0.{at}") for at, name in enumerate("abc", 1)}
+    lab = cast("Lab", SimpleNamespace(manifest=SimpleNamespace(node=node.__getitem__)))
+    scripts: list[str] = []
+
+    def answered(_lab: Lab, nodes: dict[str, object], read: Callable[[str], str], **_: object) -> dict[str, Completed]:
+        (name,) = nodes
+        scripts.append(read(name))
+        lines = "".join(
+            f"{one} 64 bytes from {one}: seq={seq} ttl=64 time=130.0 ms\n" for one in pinged for seq in range(10)
+        ) + "".join(f"{one} 10 packets transmitted, 10 packets received\n" for one in pinged)
+        qdiscs = f'[{{"kind": "netem", "packets": {sent}, "drops": 0}}]'
+        return {name: Completed((), 0, f"{lines}\n{qdiscs}\n", "")}
+
+    bridge = SimpleNamespace(cuts=lambda: {"other": SimpleNamespace(flows=cut)})
+    monkeypatch.setattr(netem, "linked", lambda _: ["a", "b", "c"])
+    monkeypatch.setattr(netem, "Bridge", SimpleNamespace(of=lambda _: bridge))
+    monkeypatch.setattr(netem, "each", answered)
+    proof = Latency(GROUPS).look(lab, in_force=True)
+    assert re.findall(r"ping -c \S+ -i \S+ -W \S+ -s \S+ (\S+)", scripts[0]) == pinged
+    assert all(one.holds for one in proof) is proved
+    assert len(proof) == len(pinged) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ NRestarts=3
 ExecMainStartTimestampMonotonic=42071019
 ExecMainCode=0
 ExecMainStatus=0
+Uptime=60.15
 State=T
 """
 """As systemd 252 and Linux 6.1 printed it in a guest (order of systemctl's own)."""
@@ -74,6 +76,28 @@ def test_the_unit_is_read_as_systemd_and_the_kernel_show_it() -> None:
 @given(st.integers(min_value=0, max_value=len(SHOWN.splitlines()) - 2))
 def test_a_look_that_is_cut_off_tells_nothing(lines: int) -> None:
     assert unit.parse_unit("\n".join(SHOWN.splitlines()[:lines])) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "letter", "uptime", "holds"),
+    [
+        ("active", "S", 43.0, True),
+        ("active", "T", 43.0, False),  # stopped
+        ("activating", "S", 60.0, False),  # may still join, or end and begin anew
+        ("activating", "S", 73.0, True),  # lives, and hears of no leader: another fault's doing
+        ("activating", "T", 73.0, False),
+        ("failed", "S", 73.0, False),
+    ],
+)
+def test_etcd_runs_when_it_is_active_or_has_long_been_starting(
+    active: str, letter: str, uptime: float, holds: bool
+) -> None:
+    shown = SHOWN.replace("ActiveState=active", f"ActiveState={active}").replace("State=T", f"State={letter}")
+    state = unit.parse_unit(re.sub("Uptime=.*", f"Uptime={uptime}", shown))
+    assert state is not None
+    (proof,) = process.alive({"etcd1": state})
+    assert proof.holds is holds
+    assert f"{uptime - 42.071:.0f} s" in proof.observed
 
 
 def test_no_process_is_no_process() -> None:
