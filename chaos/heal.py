@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos import member, sweep
 from chaos.declared import emptied_outputs
@@ -21,6 +21,7 @@ from chaos.faults.power import BOOT_SECONDS, SSH_PORT
 from chaos.faults.registry import from_record
 from chaos.lab import Lab, alone
 from chaos.probes import answers
+from chaos.traces import UNDO_SCRIPT
 from infra.manifest import Manifest
 from machine import libvirt_api
 from machine.engine import Engine
@@ -49,6 +50,8 @@ class Mended:
     where: str
     done: str
     ok: bool
+    pending: bool = False
+    """Not ok, and a guest still has the undo script, so that a later look tells."""
 
     def __str__(self) -> str:
         return f"{self.what} ({self.where}): {self.done}"
@@ -89,9 +92,11 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
             _lift(lab, record, note)
         _sweep_guests(lab, note)
         _wait_healthy(lab, note, say)
+        left = _undo_pending(lab, found, note, say)
         emptied.result()
     for record in recorded:
-        records.remove(lab.paths, record.id)
+        if record.id not in left:
+            records.remove(lab.paths, record.id)
     if found:
         say("  All members are healthy.")
     return found
@@ -169,7 +174,8 @@ def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | N
             return False
         fault.lift(lab)
     except LabError as error:
-        note(Mended(*_named(record), f"could not be lifted: {error}", ok=False))
+        pending = record.place == "guest" and record.name not in member.DAMAGING
+        note(Mended(*_named(record), f"could not be lifted: {error}", ok=False, pending=pending))
     else:
         note(Mended(*_named(record), "lifted", ok=True))
         if record.name in member.DAMAGING:  # the member is another one now, and its data to be trusted
@@ -253,22 +259,49 @@ def _wait_for_machines(lab: Lab, say: Say) -> None:
 # -- inside the guests --------------------------------------------------------------------------------------------
 
 
-def _sweep_guests(lab: Lab, note: _Note) -> None:
-    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended."""
+def _sweep_guests(lab: Lab, note: _Note) -> set[str]:
+    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended.
+
+    Gives the ids of faults whose undo went wrong to the last.
+    """
     nodes = list(lab.manifest.node_names)
+    left: set[str] = set()
     for number in range(SWEEPS):
         guests = sweep.sweep_guests(lab, nodes)
         last = number == SWEEPS - 1
+        left.clear()
         for guest in guests:
             for trace in guest.traces:
                 ok = trace.mended and not last
-                note(Mended(str(trace), guest.node, "mended" if ok else "could not be mended", ok=ok))
+                pending = trace.trace.name == UNDO_SCRIPT and not ok
+                done = "mended" if ok else "could not be mended"
+                note(Mended(str(trace), guest.node, done, ok=ok, pending=pending))
+                if pending and not trace.mended:
+                    left.update(trace.what.split())
             if guest.clock:
                 note(Mended(f"the clock was {guest.clock:+.1f} s off", guest.node, "set", ok=not last))
         # what mended nothing has nothing to look at again; the others are looked at once more
         nodes = [guest.node for guest in guests if guest.told()]
         if not nodes:
-            return
+            break
+    return left
+
+
+def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[str]:
+    """Try once more what guests could not undo, now that the cluster answers, and correct what was noted of it.
+
+    Gives the ids of faults that are still not undone: their records stay.
+    """
+    pending = [item for item in found if item.pending]
+    if not pending:
+        return set()
+    left = _sweep_guests(lab, note)
+    if not left:
+        for item in found.copy():
+            if item.pending:
+                found[found.index(item)] = replace(item, done="undone at a later attempt", ok=True, pending=False)
+    _wait_healthy(lab, note, say)  # an undo may have started etcd anew
+    return left
 
 
 def _wait_healthy(lab: Lab, note: _Note, say: Say) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from chaos.faults import volume
 from chaos.faults.bridge import TABLE
-from chaos.faults.guest import DIRECTORY, TRANSIENT, UNIT_PREFIX
+from chaos.faults.guest import DIRECTORY, TRANSIENT, UNIT_PREFIX, tried
 
 NIC: Final = "eth0"
 DROP_INS: Final = f"/run/systemd/system/etcd.service.d/{UNIT_PREFIX}*.conf"
@@ -44,11 +44,16 @@ _OWN_QDISCS = " | ".join(f'*" qdisc {kind} "*' for kind in ("fq_codel", "pfifo_f
 """Roots that a kernel gives a card by itself (net.core.default_qdisc; sch_generic.c)."""
 _OF_ETCD = "</sys/fs/cgroup/system.slice/etcd.service/cgroup.procs"
 
+UNDO_SCRIPT: Final = "undo script"
+"""Trace of a fault that is not undone, or not wholly; its words are the ids of such faults."""
+
 GUEST: Final[tuple[Trace, ...]] = (
     Trace(
-        "undo script",
+        UNDO_SCRIPT,
         f'for d in {DIRECTORY}/*; do [ ! -e "$d" ] || echo "${{d##*/}}"; done',
-        f'for u in {DIRECTORY}/*/undo; do [ ! -e "$u" ] || timeout 150 sh "$u"; done; rm -rf {DIRECTORY}/*',
+        # what went wrong stays, to be tried again when more is mended
+        f'bad=0; for d in {DIRECTORY}/*; do [ -e "$d" ] || continue\n'
+        'if [ ! -e "$d/undo" ] || timeout 150 sh "$d/undo"; then rm -rf "$d"; else bad=$?; fi; done; (exit $bad)',
     ),
     Trace(
         "unit",
@@ -100,7 +105,7 @@ GUEST: Final[tuple[Trace, ...]] = (
         f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || echo $options ;; esac\n"
         # after an error it may refuse every write and still say rw; a check sets the count back
         "for f in /sys/fs/ext4/dm-*/errors_count; do read -r n <$f && [ $n != 0 ] && echo $n errors; done",
-        "\n".join((volume.KILL_ETCD, volume.UNMOUNT, volume.MOUNT)),
+        tried(volume.END_USE, volume.MOUNT),
     ),
     Trace(
         "file on the data volume",

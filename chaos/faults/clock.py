@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
-from chaos.faults.guest import DIRECTORY, UNIT_PREFIX, GuestFault, each
+from chaos.faults.guest import DIRECTORY, TRANSIENT, UNIT_PREFIX, GuestFault, each, tried
 from chaos.faults.parameters import Parameter
 from chaos.faults.timekeeping import (
     NOMINAL_TICK,
@@ -57,12 +57,14 @@ class _Clock(GuestFault):
         return restore_script(self.directory, 0.0)
 
     def lift(self, lab: Lab) -> None:
-        """The guest's own undo, then by this host's clock."""
-        super().lift(lab)
-        running = lab.running()
-        for node in self.nodes:
-            if node in running:
-                set_right(lab, node)
+        """The guest's own undo, then by this host's clock, also where that went wrong."""
+        try:
+            super().lift(lab)
+        finally:
+            running = lab.running()
+            for node in self.nodes:
+                if node in running:
+                    set_right(lab, node)
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Clocks are about right before: set, where they are not, as nothing else does that in the guests."""
@@ -156,7 +158,7 @@ class ClockDrift(_Clock):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """The time first, as its uptime ran fast too, then the nominal rate."""
-        return f"{restore_script(self.directory, self.rate)}\n{NORMAL_RATE}"
+        return tried(restore_script(self.directory, self.rate), NORMAL_RATE)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Two readings, so far apart that their uncertainty cannot make half the drift."""
@@ -228,7 +230,8 @@ class ClockStrobe(_Clock):
 
     def undo(self, lab: Lab, node: str) -> str:
         """Stop what flips, then put the clock right."""
-        return f"systemctl stop {self.unit} 2>/dev/null || :\n{super().undo(lab, node)}"
+        there = f"[ ! -e {TRANSIENT}/{self.unit}.service ]"
+        return tried(f"{there} || systemctl stop {self.unit} || {there}", super().undo(lab, node))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Both times are seen on every node."""

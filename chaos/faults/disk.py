@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults import damage, volume
 from chaos.faults.base import Proof
-from chaos.faults.guest import GuestFault, boot_ids, disarmed, each
+from chaos.faults.guest import GuestFault, boot_ids, each, tried, undo_on
 from chaos.faults.oneshot import changed, forget, known, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.volume import Volume
@@ -61,7 +61,7 @@ class DiskFault(GuestFault):
 
     def lift_on(self, lab: Lab, nodes: Iterable[str]) -> None:
         """As a guest's own timer does it, with more time."""
-        each(lab, nodes, lambda node: disarmed(self.id, self.undo(lab, node)), seconds=MEND_SECONDS)
+        undo_on(lab, self.id, nodes, lambda node: self.undo(lab, node), MEND_SECONDS)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """A write probe inside, and the device's table."""
@@ -105,7 +105,7 @@ class DiskFull(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Remove it; etcd may have ended."""
-        return f"{volume.TIDY}; sync -f {volume.DATA_DIR}\n{volume.START_ETCD}"
+        return tried(volume.TIDY, f"sync -f {volume.DATA_DIR}", volume.START_ETCD)
 
     @property
     def expected(self) -> str:  # noqa: D102
@@ -131,7 +131,7 @@ class DiskSlow(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Plain table; the file system has lost nothing."""
-        return f"{volume.LINEAR}\n{volume.TIDY}\n{volume.START_ETCD}"
+        return tried(volume.LINEAR, volume.TIDY, volume.START_ETCD)
 
     @property
     def expected(self) -> str:  # noqa: D102
@@ -241,9 +241,7 @@ class LostWrites(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Unmount first, so that nothing in memory reaches the disk any more, as when the power goes."""
-        return "\n".join(
-            (volume.KILL_ETCD, volume.UNMOUNT, volume.LINEAR, volume.MOUNT, volume.TIDY, volume.START_ETCD)
-        )
+        return tried(volume.END_USE, volume.LINEAR, volume.MOUNT, volume.TIDY, volume.START_ETCD)
 
     def lift(self, lab: Lab) -> None:
         """Make the disk true again, and the members new ones."""

@@ -2,7 +2,8 @@
 
 Before a fault is made, its undo script lies in the guest and a transient systemd timer is armed (OnActiveSec=, which
 counts CLOCK_MONOTONIC, so that no clock fault moves it). Nobody renews it: the guest mends itself. Timers, scripts and
-units carry our fixed prefix, which is what `./lab heal` looks for.
+units carry our fixed prefix, which is what `./lab heal` looks for. An undo script that went wrong stays where it is, so
+that it can be tried again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault
-from machine.errors import DeadlineError, LabError
-from machine.process import Completed
+from machine.errors import DeadlineError, InconclusiveError, LabError
+from machine.process import Completed, tail
 from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ UNIT_PREFIX = "etcdlab-"
 
 TRANSIENT = "/run/systemd/transient"
 """Where systemd keeps the files of units that systemd-run made, as long as they are there (systemd.unit(5))."""
+
+AGAIN_SECONDS = 60
+"""When a guest tries again what could not be undone, should nobody else do it before."""
 
 CALL_SECONDS = 40.0
 """Limit of one call into a guest: several forks of an emulated machine under load."""
@@ -130,23 +134,26 @@ def timer(fault_id: str) -> str:
 def armed(fault_id: str, make: str, undo: str, lease: int) -> str:
     """Script that lays down the undo script, arms the timer for `lease` seconds, and only then makes the fault."""
     directory, unit = f"{DIRECTORY}/{fault_id}", timer(fault_id)
-    exact = "--timer-property=AccuracySec=500ms"
     lines = (
         "set -e",
         f"mkdir -p {directory}",
         f"printf %s {shlex.quote(_whole(undo, directory))} >{directory}/undo",
         # there is one when the fault is made again; systemctl takes 0.2 s, so it is not started to find out
         f"[ ! -e {TRANSIENT}/{unit}.timer ] || systemctl stop {unit}.timer 2>/dev/null || :",
-        f"systemd-run --quiet --collect --unit={unit} --on-active={lease}s {exact} /bin/sh {directory}/undo",
+        _arm(fault_id, lease),
         make,
     )
     return "\n".join(lines)
 
 
 def disarmed(fault_id: str, undo: str) -> str:
-    """Script that undoes a fault and removes timer and script; safe when there are none."""
+    """Script that undoes a fault and removes timer and script; safe when there are none.
+
+    It ends with the status of `undo`; when that is not 0 the script stays, and the timer is armed anew.
+    """
     directory, unit = f"{DIRECTORY}/{fault_id}", timer(fault_id)
-    return f"systemctl stop {unit}.timer 2>/dev/null || :\n{_whole(undo, directory)}"
+    again = f"[ ! -e {directory}/undo ] || {_arm(fault_id, AGAIN_SECONDS)} || :"
+    return f"systemctl stop {unit}.timer 2>/dev/null || :\n{_whole(undo, directory, again)}"
 
 
 def renewed(fault_id: str) -> str:
@@ -154,8 +161,48 @@ def renewed(fault_id: str) -> str:
     return f"systemctl is-active --quiet {timer(fault_id)}.timer && systemctl restart {timer(fault_id)}.timer"
 
 
-def _whole(undo: str, directory: str) -> str:
-    return f"( {undo}\n)\nrm -rf {directory}\n"
+def _arm(fault_id: str, seconds: int) -> str:
+    exact = "--timer-property=AccuracySec=500ms"
+    command = f"/bin/sh {DIRECTORY}/{fault_id}/undo"
+    return f"systemd-run --quiet --collect --unit={timer(fault_id)} --on-active={seconds}s {exact} {command}"
+
+
+def _whole(undo: str, directory: str, otherwise: str = ":") -> str:
+    """The undo, then its directory away or, where it went wrong, `otherwise`; it ends with the status of the undo."""
+    return (
+        f"( {undo}\n)\nundone=$?\nif [ $undone = 0 ]; then rm -rf {directory}; else {otherwise}; fi\n(exit $undone)\n"
+    )
+
+
+def tried(*steps: str) -> str:
+    """Script that tries every step, each in a shell of its own; it ends with the status of the last that went wrong.
+
+    `set -e` would leave undone what comes after a step that fails, and does nothing inside a step (POSIX, set: it is
+    ignored before `||`). A step tells by its status whether what it undoes is gone now, so it succeeds where there was
+    nothing.
+    """
+    told = 'undone=$?; echo "step {} of {} ended with status $undone" >&2'
+    lines = [f"( {step}\n) || {{ {told.format(number, len(steps))}; }}" for number, step in enumerate(steps, 1)]
+    return "\n".join(("undone=0", *lines, "(exit $undone)"))
+
+
+def undo_on(
+    lab: Lab, fault_id: str, nodes: Iterable[str], undo: Callable[[str], str], seconds: float = CALL_SECONDS
+) -> None:
+    """Undo a fault and take its timers away, on several nodes at once.
+
+    Raises InconclusiveError, after all have ended, that names those where the undo went wrong: it stays there, to be
+    tried again.
+    """
+    done = each(lab, nodes, lambda node: disarmed(fault_id, undo(node)), seconds=seconds, check=False)
+    failed = {node: said for node, said in done.items() if not said.ok}
+    if failed:
+        words = {node: "; ".join(tail(said.stderr, 3).splitlines()) or "no word" for node, said in failed.items()}
+        raise InconclusiveError(
+            f"The undo of {fault_id} went wrong on {', '.join(failed)}",
+            where=", ".join(f"{node} with status {said.status}: {words[node]}" for node, said in failed.items()),
+            next=f"The guest tries again after {AGAIN_SECONDS} s, and ./lab heal at once.",
+        )
 
 
 @dataclass(frozen=True)
@@ -175,7 +222,7 @@ class GuestFault(Fault):
 
     @abstractmethod
     def undo(self, lab: Lab, node: str) -> str:
-        """Script that undoes it on `node`; succeeds when it was never made."""
+        """Script that undoes it on `node`; succeeds when it was never made, and fails when it may still be there."""
 
     def place(self, lab: Lab) -> str:  # noqa: ARG002
         """Inside."""
@@ -204,8 +251,8 @@ class GuestFault(Fault):
         each(lab, nodes, script, seconds=self.call_seconds)
 
     def lift_on(self, lab: Lab, nodes: Iterable[str]) -> None:
-        """Undo it and take the timers away, on some of the nodes."""
-        each(lab, nodes, lambda node: disarmed(self.id, self.undo(lab, node)), seconds=self.call_seconds)
+        """Undo it and take the timers away, on some of the nodes; raises InconclusiveError where that went wrong."""
+        undo_on(lab, self.id, nodes, lambda node: self.undo(lab, node), self.call_seconds)
 
     def renew(self, lab: Lab) -> None:
         """Start the timers anew."""

@@ -23,7 +23,7 @@ from chaos.faults.bridge import (
     render_undo,
 )
 from chaos.faults.flows import HOST, Flow, Pair
-from chaos.faults.guest import CALL_SECONDS, DIRECTORY, Power, armed, disarmed, each, renewed
+from chaos.faults.guest import CALL_SECONDS, DIRECTORY, Power, armed, each, renewed, tried, undo_on
 from machine.errors import LabError
 
 if TYPE_CHECKING:
@@ -62,10 +62,13 @@ class Guests:
         )
 
     def mend(self, name: str, flows: Iterable[Flow]) -> None:
-        """Remove a cut from all guests that run; safe when there is none. Raises LabError where one is paused."""
+        """Remove a cut from all guests that run; safe when there is none.
+
+        Raises LabError where one is paused, and where the rules could not be removed.
+        """
         by_node = share(flows)
         power = Power.of(self.lab, by_node)
-        each(self.lab, power.running, lambda node: disarmed(self.fault_id, self._undo(name, by_node[node])))
+        undo_on(self.lab, self.fault_id, power.running, lambda node: self._undo(name, by_node[node]))
         power.require(f"the cut {name}", power=False)  # without power there are no rules
 
     @property
@@ -74,9 +77,11 @@ class Guests:
 
     def _undo(self, name: str, flows: Iterable[Flow]) -> str:
         """Script that removes the cut, and the table with the last one."""
-        return (
-            f"{_nft(render_undo(self._rules, name, flows))}\n"
-            f"nft list table inet {TABLE} | grep -q chain || nft delete table inet {TABLE}"
+        # another cut may be removed at the same time, and take the table with it
+        gone = _nft(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
+        return tried(
+            _nft(render_undo(self._rules, name, flows)),
+            f"if left=$(nft list table inet {TABLE} 2>/dev/null); then case $left in *chain*) ;; *) {gone} ;; esac; fi",
         )
 
     def cuts(self, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:

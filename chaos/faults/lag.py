@@ -113,7 +113,15 @@ class SnapshotLag(GuestFault):
     def lift(self, lab: Lab) -> None:
         """Start it and wait until it has caught up; only then may the leader start anew."""
         power = Power.of(lab, self.nodes)
-        self.lift_on(lab, {self.member} & {*power.running})
+        try:
+            self.lift_on(lab, {self.member} & {*power.running})
+            self._hand_back(lab)
+        finally:
+            self.lift_on(lab, {self.helper} & {*power.running})
+        power.require(self.name, power=self.survives_reboot)
+
+    def _hand_back(self, lab: Lab) -> None:
+        """Wait until the member has caught up, and let it lead in place of the helper."""
 
         def caught_up() -> None:
             status = {one.node: one for one in lab.cluster.status()}
@@ -126,8 +134,6 @@ class SnapshotLag(GuestFault):
             wait_until(caught_up, f"{self.member} to catch up", seconds=CATCH_UP_SECONDS)
             if lab.leader() == self.helper:
                 lab.lead_from(self.member)
-        self.lift_on(lab, {self.helper} & {*power.running})
-        power.require(self.name, power=self.survives_reboot)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """The leader's snapshot is past what the member has; afterwards both logs tell of the snapshot."""

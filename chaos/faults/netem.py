@@ -45,8 +45,11 @@ def make_script(addresses: list[str], netem: str) -> str:
     return f"{UNDO}\ntc -batch - <<'END'\n" + "\n".join(lines) + "\nEND"
 
 
-UNDO = f"tc qdisc del dev {DEVICE} root 2>/dev/null || :"
-"""Back to the kernel's own qdisc."""
+UNDO = (
+    f"tc qdisc del dev {DEVICE} root 2>/dev/null || case $(busybox ip link show dev {DEVICE}) in "
+    f'*" qdisc prio "* | "") echo "{DEVICE} keeps its qdisc" >&2; false ;; esac'
+)
+"""Back to the kernel's own qdisc. tc fails where that is the root already, so busybox, which is quick, is asked too."""
 
 
 @dataclass(frozen=True)

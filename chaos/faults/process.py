@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Proof
-from chaos.faults.guest import DIRECTORY, GuestFault, each
+from chaos.faults.guest import DIRECTORY, GuestFault, each, tried
 from chaos.faults.oneshot import OneShot, changed
 from chaos.faults.parameters import Parameter
 from chaos.faults.unit import KILLED, MAIN, MEMORY_EVENTS, UNIT, UnitState, cpu_share, unit_states
@@ -190,8 +190,8 @@ class StopProcess(ProcessFault):
         return f"{MAIN} && kill -STOP $p"
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
-        """Nothing where there is none."""
-        return f"if {MAIN}; then kill -CONT $p; fi"
+        """Nothing where there is none, or it ends just now."""
+        return f"if {MAIN}; then kill -CONT $p || [ ! -e /proc/$p ]; fi"
 
     def signs(self, node: str, state: UnitState) -> list[Proof]:
         """The kernel's word for a stopped process."""
@@ -219,7 +219,7 @@ class OutOfMemory(GuestFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """No limit, no trace of it, and etcd started."""
-        return f"{_unset('MemoryMax', 'infinity')}\n{REVIVE}"
+        return tried(_unset("MemoryMax", "infinity"), REVIVE)
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """The limit in the control group's files, and a kill more by the kernel; or no limit, and etcd runs."""
@@ -292,9 +292,12 @@ _KILLS = f"awk '$1 == \"oom_kill\" {{ print $2 }}' {MEMORY_EVENTS}"
 
 
 def _unset(property_: str, value: str) -> str:
-    """Script that takes a runtime property back, and its drop-in away; quick when there is none."""
+    """Script that takes a runtime property back, and its drop-in away; quick when there is none.
+
+    The drop-in stays when the property could not be taken back: it is how the next attempt knows.
+    """
     file = f"/run/systemd/system.control/{UNIT}.d/50-{property_}.conf"
     return (
-        f"if [ -e {file} ]; then systemctl set-property --runtime {UNIT} {property_}={value}; rm -f {file}\n"
-        f"rmdir --ignore-fail-on-non-empty {file.rpartition('/')[0]}; systemctl daemon-reload; fi"
+        f"if [ -e {file} ]; then systemctl set-property --runtime {UNIT} {property_}={value} && rm -f {file} &&\n"
+        f"{{ rmdir --ignore-fail-on-non-empty {file.rpartition('/')[0]} || :; }} && systemctl daemon-reload; fi"
     )

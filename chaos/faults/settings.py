@@ -36,6 +36,6 @@ def changed_settings(fault_id: str, settings: Mapping[str, str | int]) -> str:
 def usual_settings() -> str:
     """Script that has etcd start anew with its own settings, and waits until it is ready; nothing when it has them."""
     return (
-        f"if [ -e {DROP_IN} ]; then rm -f {DROP_IN}; systemctl daemon-reload\n"
+        f"if [ -e {DROP_IN} ]; then rm -f {DROP_IN}; systemctl daemon-reload &&\n"
         f"timeout {START_SECONDS} systemctl restart {UNIT}; fi"
     )

@@ -1,7 +1,8 @@
 """The data volume inside a guest, as disk faults use it: shell scripts that change and mend it, and a probe.
 
 etcd's data lies on ext4 on the device-mapper target `etcd-data`, whose table can be exchanged while it is mounted
-(dmsetup(8)). Scripts are for a POSIX shell as root, safe to repeat, and may be joined by newlines.
+(dmsetup(8)). Scripts are for a POSIX shell as root, safe to repeat, and may be joined by newlines; the status of each
+says whether the volume is then as its name promises.
 Targets are those of the kernel's Documentation/admin-guide/device-mapper: linear, delay, dm-flakey.
 """
 
@@ -11,6 +12,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
+
+from chaos.faults.guest import tried
 
 TARGET = "etcd-data"
 MAPPED = f"/dev/mapper/{TARGET}"
@@ -71,27 +74,32 @@ timeout 40 systemctl stop etcd.service"""
 
 UNMOUNT = f"""
 tries=0
-while mountpoint -q {DATA_DIR} && ! umount {DATA_DIR} && [ $tries -lt {UNMOUNT_TRIES} ]; do
+while [ $tries -lt {UNMOUNT_TRIES} ] && mountpoint -q {DATA_DIR} && ! umount {DATA_DIR}; do
   tries=$((tries + 1)); sleep 0.5
-done"""
+done
+[ $tries -lt {UNMOUNT_TRIES} ]"""
+
+END_USE = f"{KILL_ETCD}\n{UNMOUNT}"
+"""etcd's end is a means: whether nobody holds the mount any more is what counts."""
 
 LINEAR = f"""
 # the plain table again, also on a device that was left suspended; where writes were dropped, nothing that memory
 # still holds may reach the disk: its file system must be read anew
 dmsetup clear {TARGET}
-{_RESUME}
-case "$(dmsetup table {TARGET})" in *drop_writes*) {KILL_ETCD}{UNMOUNT} ;; esac
+{_RESUME}; resumed=$?
+case "$(dmsetup table {TARGET})" in *drop_writes*) {END_USE} ;; esac
 case "$(dmsetup table {TARGET})" in
-*" linear "*) ;;
-*) {_SECTORS}; dmsetup load {TARGET} --table "0 $sectors linear {DEVICE} 0" && {_SUSPEND}; {_RESUME} ;;
+*" linear "*) [ $resumed = 0 ] || [ "$(dmsetup info -c --noheadings -o suspended {TARGET})" = Active ] ;;
+*) {_SECTORS}; dmsetup load {TARGET} --table "0 $sectors linear {DEVICE} 0" && {_SUSPEND}; loaded=$?
+  {_RESUME} && [ $loaded = 0 ] ;;
 esac"""
 
 MOUNT = f"""
 if ! mountpoint -q {DATA_DIR}; then
-  fsck.ext4 -f -y {MAPPED} >/dev/null || [ $? -le 2 ]
+  fsck.ext4 -f -y {MAPPED} >/dev/null; checked=$?  # 1 and 2: errors that were put right (fsck(8))
   systemctl reset-failed etcd-data.service 2>/dev/null
   systemctl start etcd-data.service
-  mountpoint -q {DATA_DIR} || mount -t ext4 -o noatime {MAPPED} {DATA_DIR}
+  {{ mountpoint -q {DATA_DIR} || mount -t ext4 -o noatime {MAPPED} {DATA_DIR}; }} && [ $checked -lt 4 ]
 fi"""
 
 TIDY = f"rm -rf {' '.join(LEFTOVERS)}"
@@ -102,7 +110,7 @@ active | activating | reloading) ;;
 *) systemctl reset-failed etcd.service 2>/dev/null; systemctl start --no-block etcd.service ;;
 esac"""
 
-ANEW = "\n".join((LINEAR, KILL_ETCD, UNMOUNT, MOUNT, TIDY, START_ETCD))
+ANEW = tried(LINEAR, END_USE, MOUNT, TIDY, START_ETCD)
 """A plain table and a file system read anew, for one that was in trouble."""
 
 FILL_UP = f"""

@@ -22,12 +22,13 @@ from chaos.faults.power import PowerOff
 from chaos.faults.process import Stop
 from chaos.lab import Lab
 from chaos.sweep import Guest
-from chaos.traces import GUEST, Found
+from chaos.traces import GUEST, UNDO_SCRIPT, Found
 from machine import libvirt_api
-from machine.errors import DeadlineError, ToolError
+from machine.errors import DeadlineError, InconclusiveError, ToolError
 from machine.paths import StackPaths
 
 LAB_ID = "12ab34cd"
+UNDO = next(trace for trace in GUEST if trace.name == UNDO_SCRIPT)
 
 
 CLOCK = [0.0]
@@ -254,3 +255,40 @@ def test_a_name_that_leads_elsewhere_is_put_right_without_any_record(
     (found,) = mend(paper)
     assert found.what == "the name etcd2 led to 10.0.0.254"
     assert "etcd2 etcd2" in paper.log
+
+
+def refused(_self: object, _lab: object) -> None:
+    raise InconclusiveError("The undo of stop-1 went wrong on etcd3")
+
+
+def test_an_undo_that_goes_well_when_the_cluster_answers_is_no_failure_in_the_end(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Stop((("etcd3",),))
+    monkeypatch.setattr(Stop, "lift", refused)
+    records.write(paper.paths, records.Record.of(fault, LAB_ID, "guest"))
+    paper.traces["etcd3"] = [Found(UNDO, fault.id, mended=False)]
+    found = mend(paper)
+    assert [(item.ok, item.done) for item in found] == [(True, "undone at a later attempt")] * 2
+    assert any("could not be lifted" in line for line in paper.log), "it is told when it happens"
+    assert records.load_all(paper.paths) == ([], [])
+    # once more when the cluster is healthy, and then it must still be
+    assert [line for line in paper.log if not line.startswith(" ")][-2:] == ["sweep etcd1 etcd2 etcd3", "healthy"]
+
+
+def test_the_record_of_a_fault_that_a_guest_cannot_undo_stays_and_others_go(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = Stop((("etcd3",),)), Stop((("etcd1",),))
+    monkeypatch.setattr(Stop, "lift", lambda self, lab: None)
+    for fault in (stuck, other):
+        records.write(paper.paths, records.Record.of(fault, LAB_ID, "guest"))
+
+    def sweep_guests(lab: object, nodes: list[str]) -> list[Guest]:
+        left = {"etcd3": (Found(UNDO, f"{stuck.id} old-1", mended=False),)}
+        return [Guest(node, left.get(node, ())) for node in nodes]
+
+    monkeypatch.setattr(sweep, "sweep_guests", sweep_guests)
+    found = mend(paper)
+    assert not all(item.ok for item in found)
+    assert [record.id for record in records.load_all(paper.paths)[0]] == [stuck.id]
