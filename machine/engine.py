@@ -101,6 +101,7 @@ class Engine:
         backend = self.backend
         held = [] if backend is None else state.locks(backend, self.paths.stack, self.project)
         left = self._end_leftover_processes()
+        self._mend_files()
         if held:
             self._quiet("cancel", "--yes", self._stack)
         return bool(held) or left
@@ -133,6 +134,7 @@ class Engine:
         backend = self.backend
         dead = [] if backend is None else state.locks(backend, self.paths.stack, self.project)
         self._end_leftover_processes()
+        self._mend_files()
         if dead:
             self._say("The last update was killed; clearing its lock.")
             self._quiet("cancel", "--yes", self._stack)
@@ -164,6 +166,10 @@ class Engine:
             next="End the process named here, then run the command again.",
             on_wait=beat.beat,
         )
+
+    def _mend_files(self) -> None:
+        if self.backend is not None:
+            state.mend(self.backend, self.paths.stack, self.project)
 
     def _end_leftover_processes(self) -> bool:
         """End provider processes of ours whose engine is gone; they would go on building. Whether there were any."""

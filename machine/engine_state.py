@@ -1,12 +1,13 @@
 """What Pulumi's file backend holds of a stack: resources, half-done operations, locks.
 
-Only read here, straight from the files, so that it takes milliseconds and works while the engine
-is locked. Layout and fields as Pulumi 3.250 writes them (pkg/backend/diy: store.go, lock.go;
-sdk/go/common/apitype: DeploymentV3).
+Read straight from the files, so that it takes milliseconds and works while the engine is locked; of what a
+killed write left beside them, `mend` alone removes something. Layout and fields as Pulumi 3.250 writes them
+(pkg/backend/diy: store.go, lock.go; sdk/go/common/apitype: DeploymentV3).
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
@@ -124,7 +125,7 @@ def parse_export(text: str) -> Deployment:
 def locks(backend: Path, stack: str, project: str = PROJECT) -> list[Lock]:
     """Locks on `stack`, readable ones; a lock that vanishes while we look is no lock."""
     found = []
-    for path in sorted((backend / ".pulumi" / "locks" / "organization" / project / stack).glob("*.json")):
+    for path in sorted(_lock_files(backend, stack, project, "*.json")):
         try:
             content = json.loads(path.read_text())
             found.append(Lock(path, int(content["pid"]), str(content["hostname"])))
@@ -132,6 +133,20 @@ def locks(backend: Path, stack: str, project: str = PROJECT) -> list[Lock]:
             if path.exists():
                 found.append(Lock(path, 0, socket.gethostname()))
     return found
+
+
+def mend(backend: Path, stack: str, project: str = PROJECT) -> list[Path]:
+    """Remove what a killed write left beside the files of `stack`; what that was. For callers that hold it alone.
+
+    A file is written aside and renamed, its attributes after that and in place (gocloud.dev, blob/fileblob): empty or
+    half attributes make the engine refuse the whole stack ("failed to load checkpoint: EOF"), and none are no loss.
+    """
+    file = stack_file(backend, stack, project)
+    places = [*file.parent.glob(f"{glob.escape(file.name)}*"), *_lock_files(backend, stack, project, "*")]
+    rubbish = [path for path in places if path.suffix == ".tmp" or (path.suffix == ".attrs" and not _is_json(path))]
+    for path in rubbish:
+        path.unlink(missing_ok=True)
+    return rubbish
 
 
 def stacks(backend: Path, project: str) -> list[str]:
@@ -187,6 +202,18 @@ def _resources(documents: Iterable[dict[str, Any]]) -> Iterator[Resource]:
             id=str(document.get("id", "")),
             outputs=document.get("outputs") or {},
         )
+
+
+def _lock_files(backend: Path, stack: str, project: str, pattern: str) -> Iterator[Path]:
+    return (backend / ".pulumi" / "locks" / "organization" / project / stack).glob(pattern)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _command_line(pid: int) -> str:

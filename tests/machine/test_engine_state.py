@@ -162,3 +162,24 @@ def test_processes_left_behind_are_known_by_mark_and_program(stand_in: subproces
         found = state.leftover_processes("ETCD_LAB_UPDATE=test-1")
         machine.kill()
     assert found == [stand_in.pid], "a machine carries the mark too, and is not the engine's"
+
+
+@pytest.mark.parametrize("half", ["", '{"user.content_ty', '{"user.content_type": "application/json"}'])
+def test_what_a_killed_write_left_goes_and_nothing_else(tmp_path: Path, half: str) -> None:
+    write_state(tmp_path, json.dumps(KILLED))
+    file = state.stack_file(tmp_path, "lab")
+    whole = '{"user.content_type": "application/json"}'
+    lock = write_lock(tmp_path, lock_text(os.getpid()))
+    torn = [file.with_name("lab.json.attrs"), lock.with_name(lock.name + ".attrs")]
+    kept = [file, lock, file.with_name("lab.json.bak.attrs"), file.with_name("lab2.json.attrs")]
+    for path in torn:
+        path.write_text(half)
+    kept[2].write_text(whole)
+    kept[3].write_text("")  # another stack's, which may be at work
+    aside = file.with_name("lab.json.18ea7d62cefbd6e3.tmp")
+    aside.write_text("{")
+    rubbish = {aside} if half == whole else {aside, *torn}
+    assert set(state.mend(tmp_path, "lab")) == rubbish
+    assert all(path.exists() for path in kept)
+    assert {path for path in (aside, *torn) if not path.exists()} == rubbish
+    assert state.mend(tmp_path, "lab") == []
