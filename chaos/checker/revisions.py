@@ -124,7 +124,7 @@ class Path:
                     break
                 return self._violated(found)
         except Undecided as open_:
-            return self._undecided(open_.keys)
+            return self._undecided(open_.keys | self._unexplained())
         clash = self._initial_mods(match)
         if clash is not None:
             return Decision(violation=clash)
@@ -152,29 +152,40 @@ class Path:
 
     def _rest(self, match: Match, bad: Ints) -> Decision:
         """What exact places did not explain: windows, refused transactions, and gaps of a closed world."""
+        found = windows.find(self, match, bad)
+        if isinstance(found, Violation):
+            return self._violated(found)
+        wanted, left = found
+        left |= self._refused(match, left | {window.key for window in wanted})
+        closed = self.history.meta.closed_world
+        taken = frozenset(self.writes.revision.tolist()) if wanted or closed else frozenset()
         try:
-            wanted = windows.find(self, match, bad)
-            if isinstance(wanted, Violation):
-                return self._violated(wanted)
-            self._refused(match, wanted)
-            closed = self.history.meta.closed_world
-            taken = frozenset(self.writes.revision.tolist()) if wanted or closed else frozenset()
-            if closed:
+            if closed and not left:
                 gap = gaps.fill(self, wanted, taken)
                 if gap is not None:
                     return self._violated(gap)
             elif wanted and not windows.fit(wanted, taken, self.history.meta.base_revision):
                 raise Undecided({window.key for window in wanted})
         except Undecided as open_:
-            return self._undecided(open_.keys)
+            left |= open_.keys
+        if left:
+            return self._undecided(left)
         self.settled.update((window.row, 0) for window in wanted)
         return Decision(settled=self.settled)
 
     def _violated(self, found: Violation) -> Decision:
         """A violation is proved only while every choice made so far was forced."""
         if self.unknowns.guessed:
-            return self._undecided(set(self.unknowns.guessed))
+            return self._undecided(self._unexplained())
         return Decision(violation=found)
+
+    def _unexplained(self) -> set[int]:
+        """Keys that nobody has looked at to the end: something was seen of them that no write explains so far.
+
+        Or only one that was assumed at the place that a mod revision names, and that nobody was found for yet.
+        """
+        assumed = {key for slot in self.slots.values() for key in slot}
+        return assumed | set(self.sights.key[~self.match().good].tolist())
 
     def _undecided(self, keys: Iterable[int]) -> Decision:
         return Decision(
@@ -236,16 +247,17 @@ class Path:
             int(key[order[differ[0]]]),
         )
 
-    def _refused(self, match: Match, wanted: list[windows.Window]) -> None:
-        """A txn refused for one of several reasons: fine when one is seen in what is settled, else undecided."""
-        moved = {window.key for window in wanted}
+    def _refused(self, match: Match, moved: set[int]) -> set[int]:
+        """Keys of a txn refused for one of several reasons, of which none is seen in what is settled (not `moved`)."""
+        left: set[int] = set()
         value_at = self.values(match)
         for row in self.refused:
             compare = self.history.txns[row].compare
             if not any(
                 key not in moved and value_at(key, int(self.history.revision[row])) != value for key, value in compare
             ):
-                raise Undecided({key for key, _ in compare})
+                left |= {key for key, _ in compare}
+        return left
 
     def _value_at(self, match: Match, code: Ints, key: int, revision: int) -> int:
         at = int(np.searchsorted(code, key << SHIFT | revision, side="right")) - 1

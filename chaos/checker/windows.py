@@ -52,13 +52,14 @@ class Sight:
         return (self.value == value) == self.equal
 
 
-def find(path: Path, match: Match, bad: Ints) -> list[Window] | Violation:
-    """A window for every unknown write that must have happened though nobody read its mod revision.
+def find(path: Path, match: Match, bad: Ints) -> tuple[list[Window], set[int]] | Violation:
+    """A window for every unknown write that must have happened though nobody read its mod revision; keys left open.
 
-    Returns a Violation when no unknown write is left that could have; raises Undecided.
+    Every key is looked at, whichever others are left open. Returns a Violation when no unknown write is left that
+    could have.
     """
     if not len(bad):
-        return []
+        return [], set()
     sights = path.sights
     stretch = match.at * np.int64(len(path.initial)) * 2 + sights.key  # one number for each key and known write
     dirty = np.unique(stretch[bad])
@@ -66,6 +67,7 @@ def find(path: Path, match: Match, bad: Ints) -> list[Window] | Violation:
     members = members[np.lexsort((sights.revision[members], stretch[members]))]
     found: list[Window] = []
     used: set[int] = set()
+    left: set[int] = set()
     for group in np.split(members, np.flatnonzero(np.diff(stretch[members])) + 1):
         first = int(group[0])
         seen = [
@@ -80,13 +82,18 @@ def find(path: Path, match: Match, bad: Ints) -> list[Window] | Violation:
         ]
         start = max(int(match.revision[first]), path.history.meta.base_revision)
         walk = Walk(path, int(sights.key[first]), int(match.value[first]), start, seen)
-        wrong = walk.go(untouched=walk.key not in used)
+        try:
+            wrong = walk.go(untouched=walk.key not in used)
+        except Undecided as open_:
+            used.add(walk.key)  # writes that it chose are gone from the choice
+            left |= open_.keys
+            continue
         if wrong is not None:
             return wrong
         if walk.found:
             used.add(walk.key)
             found += walk.found
-    return found
+    return found, left
 
 
 class Walk:
