@@ -8,8 +8,9 @@ them, each with its reason:
   all that a later one can.
 - One of unknown outcome, or an expiry, is taken only when it makes something possible: one of those acknowledged steps
   that may be the next to touch its key, or a further unknown one that waits for its value. Where what comes next
-  overwrites it unseen, or would have been possible anyway, leaving it out is as good (not in a closed world with
-  revisions, where it may have to fill a gap).
+  overwrites it unseen, or would have been possible anyway, leaving it out is as good; but not with revisions where it
+  stays to be seen (by a cas that fails on either), as later no revision may be left for it, nor in a closed world
+  with revisions, where it may have to fill a gap.
 - A place reached before with the same acknowledged operations, the same store, and no more unknown ones used up, needs
   no second visit.
 
@@ -293,7 +294,11 @@ class _Search:
             for one in self._next_at(node, key):
                 if len(one.keys) > 1 or one.revoke >= 0:
                     return True
-                if apply(one, node.cells, node.dead) is None and apply(one, after.cells, after.dead) is not None:
+                changed = apply(one, after.cells, after.dead)
+                if changed is None:
+                    continue
+                same = apply(one, node.cells, node.dead)
+                if same is None or (self.numbered and same[0][key] != changed[0][key]):
                     return True
         return False
 

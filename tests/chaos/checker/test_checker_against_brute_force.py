@@ -128,6 +128,29 @@ def test_a_write_that_is_lost_is_seen_beside_a_lease_that_may_have_expired() -> 
     assert same_verdict(lines[:3])
 
 
+def test_a_lease_may_expire_before_a_cas_that_fails_anyway_when_no_revision_is_free_after_it() -> None:
+    lines: list[Line] = [
+        {
+            "process": 1,
+            "op": "put",
+            "key": "k",
+            "value": "v",
+            "lease": 1,
+            "revision": 2,
+            "invoke_ns": 1,
+            "return_ns": 9,
+        },
+        {"process": 1, "op": "cas", "key": "k", "expect": "x", "value": "y", "succeeded": False, "revision": 3}
+        | {"invoke_ns": 10, "return_ns": 19},
+        {"process": 1, "op": "put", "key": "other", "value": "1", "revision": 4, "invoke_ns": 20, "return_ns": 29},
+        {"process": 1, "op": "cas", "key": "k", "expect": "v", "value": "y", "succeeded": False, "revision": 4}
+        | {"invoke_ns": 30, "return_ns": 39},
+    ]
+    lines = [{**line, "outcome": "ok", "member": "etcd1"} for line in lines]
+    assert check(lines_to_history(lines)).verdict == Verdict.LINEARIZABLE
+    assert same_verdict(lines)
+
+
 def test_a_serializable_read_of_before_the_beginning_says_nothing() -> None:
     # of a key that a transaction of unknown outcome ties to another, so that both are searched together
     parts = [{"op": "delete", "key": "k0"}, {"op": "put", "key": "k1", "value": "0"}]
