@@ -12,6 +12,7 @@ from chaos.lab import alone
 from cli.app import main
 from cli.destroy import _chaos_stacks, _destroy_chaos, never_built
 from cli.engine import Engine
+from machine import environment
 from machine.engine_state import CHAOS_PROJECT, PROJECT, Deployment, stack_file
 from machine.errors import ToolError
 from machine.paths import StackPaths
@@ -98,7 +99,7 @@ def test_a_verification_stack_whose_state_is_damaged_is_discarded_with_a_note(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backend = tmp_path / ".lab" / "state"
-    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{backend}")
+    monkeypatch.setattr(environment, "pulumi_env", lambda _stack: {"PULUMI_BACKEND_URL": f"file://{backend}"})
     engine = Engine(StackPaths(tmp_path, "lab"), project=CHAOS_PROJECT)
     assert engine.backend == backend
     file = stack_file(backend, "lab", CHAOS_PROJECT)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cli import foreground
 from cli.engine import Engine
 from machine import engine as machine_engine
 from machine import engine_state as state
 from machine import environment
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 from machine.paths import StackPaths
 from machine.waiting import Pending, wait_until
 
@@ -200,3 +201,23 @@ def test_processes_of_the_lab_and_of_its_verification_stack_are_told_apart(engin
     marks = {one.environment[machine_engine.MARK] for one in (engine, chaos)}
     assert len(marks) == 2
     assert chaos.name == "organization/etcd-lab-chaos/lab"
+
+
+def test_a_hung_update_is_ended_and_told_by_what_it_was_working_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def hang(argv: list[str], *, seconds: float, **_: object) -> int:
+        done.append(argv[1])
+        raise DeadlineError("pulumi did not end", seconds=seconds)
+
+    pending = state.Deployment((), (state.Resource("libvirt:index/volume:Volume", "etcd1-system", ""),))
+    monkeypatch.setattr(foreground, "run", hang)
+    monkeypatch.setattr(engine, "deployment", lambda: pending)
+    monkeypatch.setattr(engine, "end_orphans", lambda: done.append("ended"))
+    with pytest.raises(DeadlineError) as told:
+        engine.update("up")
+    assert done == ["up", "ended"]
+    assert "Volume etcd1-system" in str(told.value)
+    assert "./lab up goes on" in str(told.value)
