@@ -122,8 +122,10 @@ class Cut(Fault):
         cuts, _ = self._cuts(lab, lab.running())
         if self.cut_name in cuts:
             return ()
-        probes = self._probes(linked(lab), self._others(cuts))
-        return (*self._reachability(lab, probes, in_force=False, when="before"), *self.further(lab, in_force=False))
+        nodes, others = linked(lab), self._others(cuts)
+        probes = self._probes(nodes, others)
+        before = self._reachability(lab, probes, in_force=False, when="before")
+        return (*before, *self.further(lab, nodes, others, in_force=False))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Probe every directed pair from inside the guests, then read the rules and their counters."""
@@ -131,7 +133,7 @@ class Cut(Fault):
         nodes, others = linked(lab), self._others(self._cuts(lab, alive)[0])
         probes = self._probes(nodes, others)
         proof = self._reachability(lab, probes, in_force=in_force, when="during" if in_force else "after")
-        proof += self.further(lab, in_force=in_force)
+        proof += self.further(lab, nodes, others, in_force=in_force)
         cuts, unasked = self._cuts(lab, alive)
         cut, place = cuts.get(self.cut_name), self.place(lab)
         if not in_force:
@@ -142,8 +144,15 @@ class Cut(Fault):
         proof += [self._rule(flow, cut, place, sent=flow in sent) for flow in self.flows]
         return proof + (self._skew(lab) if self.in_guests(lab) else [])
 
-    def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:  # noqa: ARG002 - most have no more
-        """What a kind of cut probes beside TCP."""
+    def further(
+        self,
+        lab: Lab,  # noqa: ARG002 - most have no more
+        nodes: Sequence[str],  # noqa: ARG002 - as above
+        others: Sequence[Flow],  # noqa: ARG002 - as above
+        *,
+        in_force: bool,  # noqa: ARG002 - as above
+    ) -> list[Proof]:
+        """What a kind of cut probes beside TCP: from and to `nodes`, where the `others` drop nothing."""
         return []
 
     def _rule(self, flow: Flow, cut: CutState | None, place: str, *, sent: bool) -> Proof:

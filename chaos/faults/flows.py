@@ -52,6 +52,10 @@ class Flow:
         back = self.pair == (target, source) and self.from_port in {ANY_PORT, port} and not self.to_port
         return there or back
 
+    def drops(self, source: str, target: str) -> bool:
+        """Whether a packet of whatever kind from `source` to `target` is dropped, such as a datagram."""
+        return self.pair == (source, target) and self.to_port == self.from_port == ANY_PORT
+
 
 def both_ways(one: str, other: str) -> tuple[Flow, Flow]:
     """Everything between two machines."""

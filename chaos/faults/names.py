@@ -108,12 +108,12 @@ class DnsGone(Cut):
         """Lookups go from each node to the name service."""
         return flow.target == HOST and flow.source in nodes and not stopped(others, flow.source, HOST, DNS_PORT)
 
-    def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+    def further(self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool) -> list[Proof]:
         """A lookup from each node: answered or not."""
-        up = linked(lab)
+        asking = [node for node in self.nodes if node in nodes and not stopped(others, node, HOST, DNS_PORT)]
         name = lab.manifest.node_names[0]
         expected = "no answer" if in_force else "an answer"
-        found = lookups(lab, [n for n in self.nodes if n in up], name, SILENT_SECONDS if in_force else LOOKUP_SECONDS)
+        found = lookups(lab, asking, name, SILENT_SECONDS if in_force else LOOKUP_SECONDS)
         return [
             Proof(f"lookup of {name}", node, expected, str(seen), seen.answered is not in_force)
             for node, seen in found.items()

@@ -115,7 +115,7 @@ class Netem(GuestFault):
 
     def _look(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
         up = linked(lab)
-        dropped = [flow for state in Bridge.of(lab.manifest).cuts().values() for flow in state.flows]
+        dropped = Bridge.of(lab.manifest).dropped()
         peers = {
             node: {
                 str(lab.manifest.node(peer).address): peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
@@ -10,7 +11,7 @@ from chaos.faults.base import Proof, describe
 from chaos.faults.cut import Cut
 from chaos.faults.flows import HOST, Flow, both_ways, service
 from chaos.faults.targets import Groups
-from chaos.probes import datagrams, linked
+from chaos.probes import datagrams
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
 
@@ -128,10 +129,10 @@ class OneWay(Partition):
         """From the first group to the second."""
         return tuple(Flow(source, target) for source in self.groups[0] for target in self.groups[1])
 
-    def further(self, lab: Lab, *, in_force: bool) -> list[Proof]:
+    def further(self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool) -> list[Proof]:
         """A datagram along each direction between the groups: seen at the target, or not."""
-        nodes = set(linked(lab))
-        pairs = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= nodes]
+        ways = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= set(nodes)]
+        pairs = [pair for pair in ways if not any(other.drops(*pair) for other in others)]
         cut = {flow.pair for flow in self.flows} if in_force else set()
         words = {True: "seen", False: "not seen", None: "could not be probed"}
         return [

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults import cut as cut_module
-from chaos.faults import records
+from chaos.faults import network, records
 from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
-from chaos.faults.flows import HOST, Flow, stopped
+from chaos.faults.flows import HOST, Flow, both_ways, service, stopped
 from chaos.faults.guestcuts import share
 from chaos.faults.names import DnsGone
 from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
@@ -223,6 +223,31 @@ def test_where_the_user_says_so_no_record_and_no_bridge_is_asked() -> None:
     nobody = cast("Lab", SimpleNamespace(manifest=SimpleNamespace(hypervisor=SimpleNamespace(bridge="elx"))))
     there = [Partition((("a",), ("b",)), params={"where": where}).place(nobody) for where in ("guest", "bridge")]
     assert there == ["guest", "bridge elx"]
+
+
+@pytest.mark.parametrize(
+    ("others", "sent"),
+    [
+        ((), {"ab", "ba", "ac", "ca"}),
+        ((Flow("b", "a"),), {"ab", "ac", "ca"}),
+        (service("b", "a", 2380), {"ab", "ba", "ac", "ca"}),  # datagrams have another port
+        ((*both_ways("a", "b"), Flow("a", "c")), {"ca"}),
+    ],
+)
+def test_datagrams_are_sent_only_where_no_other_cut_drops_them(
+    others: tuple[Flow, ...], sent: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def datagrams(_lab: Lab, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+        seen.extend(pairs)
+        return {pair: pair[0] != "a" for pair in pairs}
+
+    monkeypatch.setattr(network, "datagrams", datagrams)
+    proof = made(OneWay, ("a",)).further(cast("Lab", None), ABC, others, in_force=True)
+    assert {f"{a}{b}" for a, b in seen} == sent
+    assert len(proof) == len(sent)
+    assert all(one.holds for one in proof)
 
 
 def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:

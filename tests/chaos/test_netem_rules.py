@@ -271,7 +271,7 @@ def test_peers_that_a_cut_takes_away_are_not_pinged(
         qdiscs = f'[{{"kind": "netem", "packets": {sent}, "drops": 0}}]'
         return {name: Completed((), 0, f"{lines}\n{qdiscs}\n", "")}
 
-    bridge = SimpleNamespace(cuts=lambda: {"other": SimpleNamespace(flows=cut)})
+    bridge = SimpleNamespace(dropped=lambda: cut)
     monkeypatch.setattr(netem, "linked", lambda _: ["a", "b", "c"])
     monkeypatch.setattr(netem, "Bridge", SimpleNamespace(of=lambda _: bridge))
     monkeypatch.setattr(netem, "each", answered)

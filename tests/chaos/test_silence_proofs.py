@@ -12,8 +12,11 @@ import pytest
 
 from chaos import probes
 from chaos.faults import link, power
+from chaos.faults.flows import Flow, both_ways, service
 from chaos.faults.link import LinkDown
 from chaos.faults.power import Pause, PowerOff, Reset
+from chaos.probes import Reach
+from infra.manifest import CLIENT_PORT, PEER_PORT
 
 NODE = (("a",),)
 REFUSED, UNREACHABLE, NO_ROUTE = errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH
@@ -23,6 +26,14 @@ LAB: Any = SimpleNamespace(
         hypervisor=SimpleNamespace(netns=None), node=lambda _name: SimpleNamespace(address=IPv4Address("10.0.0.1"))
     )
 )
+
+
+@pytest.fixture(autouse=True)
+def bridge(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The lab's bridge, where nothing is cut."""
+    made = SimpleNamespace(dropped=list)
+    monkeypatch.setattr(link, "Bridge", SimpleNamespace(of=lambda _manifest: made))
+    return made
 
 
 def meets(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -89,3 +100,33 @@ def test_a_cable_is_back_when_ssh_opens(number: int, back: bool, monkeypatch: py
     monkeypatch.setattr(link, "tcp_matrix", lambda *_: {})
     _, host = LinkDown(NODE).look(LAB, in_force=False)
     assert host.holds is back
+
+
+@pytest.mark.parametrize(
+    ("cut", "tried"),
+    [
+        ((), "ba ca"),
+        (both_ways("a", "b"), "ca"),
+        (service("b", "a", PEER_PORT), "ca"),
+        (service("b", "a", CLIENT_PORT), "ba ca"),
+        ((*both_ways("a", "b"), *both_ways("c", "a")), ""),
+    ],
+)
+@pytest.mark.parametrize("in_force", [True, False])
+def test_what_a_cut_takes_away_shows_nothing_of_a_cable(
+    cut: tuple[Flow, ...], tried: str, in_force: bool, bridge: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def matrix(_lab: object, pairs: list[tuple[str, str]], *_: object) -> dict[tuple[str, str], Reach]:
+        asked.extend("".join(pair) for pair in pairs)
+        return dict.fromkeys(pairs, Reach.SILENT if in_force else Reach.ANSWERED)
+
+    meets(monkeypatch, LATE if in_force else OPEN)
+    bridge.dropped = lambda: list(cut)
+    monkeypatch.setattr(link, "linked", lambda _lab: ["b", "c"] if in_force else ["a", "b", "c"])
+    monkeypatch.setattr(link, "tcp_matrix", matrix)
+    proof = LinkDown(NODE).look(LAB, in_force=in_force)
+    assert " ".join(asked) == tried
+    assert all(one.holds for one in proof)
+    assert len(proof) == 2 + len(asked)
