@@ -3,7 +3,7 @@
 A plan is pure data, made from the catalogue and the nodes' names alone. Valid means that each fault can be made, proved
 and healed beside the others: no two have the same word of `occupies` on a node; a machine that cannot be logged in to
 (no power, no link) has no fault inside; and a node has one fault of its own at most, since two would hide each other's
-proof. Cuts between nodes come on top.
+proof. Nor does one come beside another whose proof it takes away from afar (HIDE). Cuts between nodes come on top.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ CLUSTER_WIDE = frozenset({"etcd", "data", "names"})
 
 NO_LOGIN = frozenset({"power", "link"})
 """What faults occupy that take the login to a node."""
+
+HIDE = (frozenset({"netem"}), frozenset({"power", "process"}), frozenset({"power", "disk"}))
+"""What two faults must not occupy at once, on whichever nodes. A ping crosses the bad lines of both ends; and that a
+machine is gone is told by the members of the others, which one that is down, starved or without a disk cannot do."""
 
 SHAPED = frozenset({"bridge"})
 """Faults that need groups of a certain shape."""
@@ -79,7 +83,11 @@ def plan(
     present: list[Planned] = []
     made = 0
     while made < injections or present:
-        choices = [one for one in _offers(chance, names, nodes, kinds) if fits(one, present)]
+        choices = [
+            one
+            for one in _offers(chance, names, nodes, kinds)
+            if fits(one, present) and not any(_hide(one, other, kinds) for other in present)
+        ]
         if cuts_inside:
             choices = [one for one in choices if not any(_needs_login(one, other, kinds) for other in present)]
         # more likely to inject while few are in force, so that they overlap
@@ -104,6 +112,11 @@ def fits(new: Planned, present: Iterable[Planned]) -> bool:
     if new.cut:
         return sum(one.cut for one in others) < CUTS
     return not any(set(one.words) & set(new.words) for one in others if not one.cut)
+
+
+def _hide(one: Planned, other: Planned, kinds: Mapping[str, type[Fault]]) -> bool:
+    """Whether one takes the other's proof away, also on another node."""
+    return frozenset({kinds[one.name].occupies, kinds[other.name].occupies}) in HIDE
 
 
 def _needs_login(one: Planned, other: Planned, kinds: Mapping[str, type[Fault]]) -> bool:

@@ -75,6 +75,19 @@ def test_no_fault_inside_comes_beside_a_pause_and_no_cut_inside_beside_what_take
 
 
 @given(SEEDS)
+def test_no_fault_takes_away_how_another_is_proved(seed: int) -> None:
+    in_force: list[Planned] = []
+    for move in plan(seed, NODES, KINDS, 9):
+        if not move.inject:
+            in_force.remove(move.fault)
+            continue
+        in_force.append(move.fault)
+        held = [KINDS[one.name].occupies for one in in_force]
+        assert held.count("netem") <= 1  # a ping crosses the bad lines of both its ends
+        assert not ("power" in held and {"process", "disk"} & set(held))  # the other members tell who is gone
+
+
+@given(SEEDS)
 def test_a_seed_is_one_sequence(seed: int) -> None:
     assert plan(seed, NODES, KINDS) == plan(seed, NODES, KINDS)
 
