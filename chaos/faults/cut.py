@@ -140,7 +140,7 @@ class Cut(Fault):
             silent = [node for node in self.inside if node in unasked]
             seen = "there" if cut else f"unknown on {', '.join(silent)}" if silent else "gone"
             return [*proof, Proof("rules of the cut", place, "gone", seen, seen == "gone")]
-        sent = {flow for flow in self.flows if self.sends(flow, nodes, others)}
+        sent = self.sent(nodes, others)
         proof += [self._rule(flow, cut, place, sent=flow in sent) for flow in self.flows]
         return proof + (self._skew(lab) if self.in_guests(lab) else [])
 
@@ -164,16 +164,18 @@ class Cut(Fault):
             seen += "; shown by the rule alone, as no probe goes along it"
         return Proof(f"drop rule {flow}", place, expected, seen, held and (packets > 0 or not sent))
 
-    def sends(self, flow: Flow, nodes: Sequence[str], others: Sequence[Flow]) -> bool:
-        """Whether a probe of ours goes along a flow, so that its rule must have counted packets.
+    def sent(self, nodes: Sequence[str], others: Sequence[Flow]) -> set[Flow]:
+        """The flows that a probe of ours goes along, so that their rules must have counted packets.
 
         Answers may be none, a dead end (`nodes` have power and a link) sends nothing, and what another cut stops as
         well may never come as far as this one's rule: there only the rule can be shown.
         """
-        probes = self._probes(nodes, others)
-        return any(
-            flow.pair == (source, target) and flow.stops(source, target, port) for source, target, port in probes
-        )
+        return {
+            flow
+            for source, target, port in self._probes(nodes, others)
+            for flow in self.flows
+            if flow.pair == (source, target) and flow.stops(source, target, port)
+        }
 
     def _others(self, cuts: Mapping[str, CutState]) -> list[Flow]:
         """What other cuts drop."""

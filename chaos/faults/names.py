@@ -104,13 +104,17 @@ class DnsGone(Cut):
         refuse_without_names(self, lab)
         super().check(lab)
 
-    def sends(self, flow: Flow, nodes: Sequence[str], others: Sequence[Flow]) -> bool:
+    def _asking(self, nodes: Sequence[str], others: Sequence[Flow]) -> list[str]:
+        return [node for node in self.nodes if node in nodes and not stopped(others, node, HOST, DNS_PORT)]
+
+    def sent(self, nodes: Sequence[str], others: Sequence[Flow]) -> set[Flow]:
         """Lookups go from each node to the name service."""
-        return flow.target == HOST and flow.source in nodes and not stopped(others, flow.source, HOST, DNS_PORT)
+        asking = self._asking(nodes, others)
+        return {flow for flow in self.flows if flow.target == HOST and flow.source in asking}
 
     def further(self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool) -> list[Proof]:
         """A lookup from each node: answered or not."""
-        asking = [node for node in self.nodes if node in nodes and not stopped(others, node, HOST, DNS_PORT)]
+        asking = self._asking(nodes, others)
         name = lab.manifest.node_names[0]
         expected = "no answer" if in_force else "an answer"
         found = lookups(lab, asking, name, SILENT_SECONDS if in_force else LOOKUP_SECONDS)
