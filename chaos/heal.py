@@ -297,9 +297,10 @@ def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[s
         return set()
     left = _sweep_guests(lab, note)
     if not left:
-        for item in found.copy():
-            if item.pending:
-                found[found.index(item)] = replace(item, done="undone at a later attempt", ok=True, pending=False)
+        found[:] = [
+            replace(item, done="undone at a later attempt", ok=True, pending=False) if item.pending else item
+            for item in found
+        ]
     _wait_healthy(lab, note, say)  # an undo may have started etcd anew
     return left
 

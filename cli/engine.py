@@ -32,7 +32,7 @@ class Engine(engine.Engine):
             )
         except DeadlineError as error:
             deployment = self.deployment()
-            busy = sorted({resource.label for resource in deployment.pending}) if deployment else []
+            busy = deployment.interrupted if deployment else []
             self.end_orphans()
             raise DeadlineError(
                 f"pulumi {verb} of stack {self.paths.stack!r} hung",

@@ -27,7 +27,8 @@ REMOVE_SECONDS = 30.0
 """Limit for removing leftovers; libvirt ends the jobs of a client that died within a second or two."""
 
 _KEY_END = ";"
-"""A seed's id is its volume's key, this, and a UUID (terraform-provider-libvirt, cloudinit_def.go)."""
+"""In a lab built before decision 0012 a seed's id is its volume's key, this, and a UUID (terraform-provider-libvirt,
+cloudinit_def.go); its volume must not be taken for left over while its machine runs."""
 
 _UNDEFINE_ALL = 1 | 2 | 4 | 16  # virDomainUndefineFlags: managed save, snapshots metadata, NVRAM, checkpoints
 

@@ -193,7 +193,7 @@ class Engine:
         deployment = self.deployment()
         if deployment is None or not deployment.pending:
             return False
-        names = ", ".join(sorted({resource.label for resource in deployment.pending}))
+        names = ", ".join(deployment.interrupted)
         self._say(f"The last update was killed while it worked on: {names}. Clearing that from the state.")
         self._import(self._export())
         return True

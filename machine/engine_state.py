@@ -53,6 +53,11 @@ class Deployment:
         """Resources apart from the stack itself and the providers, which the engine keeps for itself."""
         return tuple(r for r in self.resources if not r.type.startswith("pulumi:"))
 
+    @property
+    def interrupted(self) -> list[str]:
+        """Labels of what was being made."""
+        return sorted({resource.label for resource in self.pending})
+
     def ids(self, kind: str) -> frozenset[str]:
         """Ids of the resources whose type token ends with `kind`, such as `Domain`."""
         return frozenset(r.id for r in self.resources if r.type.endswith(f":{kind}"))

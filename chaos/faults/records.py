@@ -68,7 +68,7 @@ def boot_id() -> str:
 
 def write(paths: StackPaths, record: Record) -> Path:
     """Put `record` on disk, whole or not at all, synced with its directory."""
-    path = paths.faults / f"{record.id}.json"
+    path = _file(paths, record.id)
     write_private(path, json.dumps(asdict(record), indent=1) + "\n")
     _sync(path.parent)
     return path
@@ -77,14 +77,14 @@ def write(paths: StackPaths, record: Record) -> Path:
 def find(paths: StackPaths, fault_id: str) -> Record | None:
     """The record of one fault; None when there is none, or none that can be read."""
     try:
-        return _parse((paths.faults / f"{fault_id}.json").read_text())
+        return _parse(_file(paths, fault_id).read_text())
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 
 
 def remove(paths: StackPaths, fault_id: str) -> None:
     """Forget a fault that is healed; nothing happens when there is no record."""
-    (paths.faults / f"{fault_id}.json").unlink(missing_ok=True)
+    _file(paths, fault_id).unlink(missing_ok=True)
     if paths.faults.is_dir():
         _sync(paths.faults)
 
@@ -101,6 +101,10 @@ def load_all(paths: StackPaths) -> tuple[list[Record], list[Path]]:
         except (ValueError, TypeError, KeyError):
             bad.append(path)
     return sorted(good, key=lambda record: record.written_ns), bad
+
+
+def _file(paths: StackPaths, fault_id: str) -> Path:
+    return paths.faults / f"{fault_id}.json"
 
 
 def _parse(text: str) -> Record:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults.cut import Cut
 from chaos.faults.guest import GuestFault
 from chaos.faults.registry import KINDS
-from chaos.sequences import Planned, plan
+from chaos.sequences import Move, Planned, plan
 
 NODES = ("etcd1", "etcd2", "etcd3")
 SEEDS = st.integers(0, 2**32)
+
+
+def injected(moves: list[Move]) -> Iterator[list[Planned]]:
+    """What is in force after each injection, the new one last."""
+    in_force: list[Planned] = []
+    for move in moves:
+        if move.inject:
+            in_force.append(move.fault)
+            yield list(in_force)
+        else:
+            in_force.remove(move.fault)
 
 
 @given(SEEDS, st.integers(1, 9))
@@ -27,17 +40,13 @@ def test_every_fault_is_healed_once_and_nothing_is_healed_that_is_not_in_force(s
 
 @given(SEEDS)
 def test_at_most_five_are_in_force_and_none_takes_what_another_has(seed: int) -> None:
-    in_force: list[Planned] = []
-    for move in plan(seed, NODES, KINDS, 9):
-        if not move.inject:
-            in_force.remove(move.fault)
-            continue
-        for other in in_force:
-            both = set(other.words) & set(move.fault.words)
+    for in_force in injected(plan(seed, NODES, KINDS, 9)):
+        *others, new = in_force
+        for other in others:
+            both = set(other.words) & set(new.words)
             word = KINDS[other.name].occupies
-            assert not (both and word and word == KINDS[move.fault.name].occupies)
-            assert other != move.fault
-        in_force.append(move.fault)
+            assert not (both and word and word == KINDS[new.name].occupies)
+            assert other != new
         assert len(in_force) <= 5
 
 
@@ -48,12 +57,7 @@ def test_what_etcd_does_not_promise_is_never_played(seed: int) -> None:
 
 @given(SEEDS)
 def test_a_machine_that_cannot_be_logged_in_to_has_no_fault_inside(seed: int) -> None:
-    in_force: list[Planned] = []
-    for move in plan(seed, NODES, KINDS, 9):
-        if not move.inject:
-            in_force.remove(move.fault)
-            continue
-        in_force.append(move.fault)
+    for in_force in injected(plan(seed, NODES, KINDS, 9)):
         gone = {n for one in in_force if KINDS[one.name].occupies in ("power", "link") for n in one.words}
         inside = {n for one in in_force if KINDS[one.name].occupies in ("disk", "process", "clock") for n in one.words}
         assert not gone & inside
@@ -61,12 +65,7 @@ def test_a_machine_that_cannot_be_logged_in_to_has_no_fault_inside(seed: int) ->
 
 @given(SEEDS)
 def test_no_fault_inside_comes_beside_a_pause_and_no_cut_inside_beside_what_takes_the_login(seed: int) -> None:
-    in_force: list[Planned] = []
-    for move in plan(seed, NODES, KINDS, 9, cuts_inside=True):
-        if not move.inject:
-            in_force.remove(move.fault)
-            continue
-        in_force.append(move.fault)
+    for in_force in injected(plan(seed, NODES, KINDS, 9, cuts_inside=True)):
         halted = {n for one in in_force if one.name == "pause" for n in one.words}
         inside = {n for one in in_force if issubclass(KINDS[one.name], GuestFault) for n in one.words}
         assert not halted & inside
@@ -76,12 +75,7 @@ def test_no_fault_inside_comes_beside_a_pause_and_no_cut_inside_beside_what_take
 
 @given(SEEDS)
 def test_no_fault_takes_away_how_another_is_proved(seed: int) -> None:
-    in_force: list[Planned] = []
-    for move in plan(seed, NODES, KINDS, 9):
-        if not move.inject:
-            in_force.remove(move.fault)
-            continue
-        in_force.append(move.fault)
+    for in_force in injected(plan(seed, NODES, KINDS, 9)):
         held = [KINDS[one.name].occupies for one in in_force]
         assert held.count("netem") <= 1  # a ping crosses the bad lines of both its ends
         assert not ("power" in held and {"process", "disk"} & set(held))  # the other members tell who is gone
