@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
@@ -102,22 +102,28 @@ PROBE_TABLE = "etcdlab_faults_probe"
 DATAGRAM_PORT = 33434
 """Where datagrams go: nobody listens there (the first port of traceroute(8))."""
 
+ARM = f"""nft -f - <<'END'
+add table inet {PROBE_TABLE}
+delete table inet {PROBE_TABLE}
+table inet {PROBE_TABLE} {{
+set seen {{ type ipv4_addr; flags dynamic, timeout; timeout 60s; }}
+chain in {{ type filter hook input priority 100; udp dport {DATAGRAM_PORT} add @seen {{ ip saddr }} drop; }}
+}}
+END"""
+"""Script that lets a guest note who sends it datagrams."""
 
-def datagrams(lab: Lab, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
-    """Send one UDP datagram along each directed pair; whether the target's kernel saw it. None: could not be probed.
 
-    The target notes senders in an nftables set, after every rule that may drop (a cut inside it comes first).
+def datagrams(lab: Lab, pairs: Mapping[tuple[str, str], bool]) -> dict[tuple[str, str], bool | None]:
+    """Send UDP datagrams along directed pairs; whether the target's kernel saw one. None: could not be probed.
+
+    The target notes senders in an nftables set, after every rule that may drop (a cut inside it comes first). `pairs`
+    says what is expected: one that ought to be seen is waited for, as another fault may make the line slow or lossy.
     """
-    wanted = list(dict.fromkeys(pairs))
-    targets = list(dict.fromkeys(target for _, target in wanted))
-    table = f"table inet {PROBE_TABLE}"
-    arm = (
-        f"nft -f - <<'END'\nadd {table}\ndelete {table}\n{table} {{\n"
-        "set seen { type ipv4_addr; flags dynamic, timeout; timeout 60s; }\n"
-        "chain in { type filter hook input priority 100; "
-        f"udp dport {DATAGRAM_PORT} add @seen {{ ip saddr }} drop; }}\n}}\nEND"
-    )
-    read = f"nft list set inet {PROBE_TABLE} seen && nft delete {table}"
+    sources = list(dict.fromkeys(source for source, _ in pairs))
+    targets = list(dict.fromkeys(target for _, target in pairs))
+
+    def address(node: str) -> str:
+        return str(lab.manifest.node(node).address)
 
     def said(node: str, script: str) -> str | None:
         try:
@@ -126,26 +132,40 @@ def datagrams(lab: Lab, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str
             return None
 
     def send(source: str) -> set[str]:
-        to = {str(lab.manifest.node(target).address): target for start, target in wanted if start == source}
+        to = {address(target): target for start, target in pairs if start == source}
         try:
             return {to[one] for one in lab.inside.session(lab.shell(source)).udp(list(to), DATAGRAM_PORT)}
         except LabError:
             lab.inside.forget(source)
             return set()
 
-    if not wanted:
+    def read(target: str) -> str | None:
+        return said(
+            target, read_script([address(source) for (source, to), seen in pairs.items() if seen and to == target])
+        )
+
+    if not pairs:
         return {}
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        armed = dict(zip(targets, pool.map(lambda node: said(node, arm), targets), strict=True))
-        sources = list(dict.fromkeys(source for source, _ in wanted))
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        armed = dict(zip(targets, pool.map(lambda node: said(node, ARM), targets), strict=True))
         sent = dict(zip(sources, pool.map(send, sources), strict=True))
-        listed = dict(zip(targets, pool.map(lambda node: said(node, read), targets), strict=True))
+        listed = dict(zip(targets, pool.map(read, targets), strict=True))
     found: dict[tuple[str, str], bool | None] = {}
-    for source, target in wanted:
+    for source, target in pairs:
         text = listed[target]
         known = armed[target] is not None and text is not None and target in sent[source]
-        found[source, target] = f"{lab.manifest.node(source).address} " in (text or "") if known else None
+        found[source, target] = f"{address(source)} " in (text or "") if known else None
     return found
+
+
+def read_script(awaited: Iterable[str]) -> str:
+    """Script that tells the senders whose datagrams came, and forgets them; waits 2 s at most for the `awaited`."""
+    return (
+        f"for _ in {{1..10}}; do seen=$(nft list set inet {PROBE_TABLE} seen) || exit; late=\n"
+        f'  for a in {" ".join(awaited)}; do [[ $seen == *"$a "* ]] || late=$a; done\n'
+        '  [ -z "$late" ] && break; sleep 0.2\n'
+        f'done\necho "$seen"; nft delete table inet {PROBE_TABLE}'
+    )
 
 
 def linked(lab: Lab) -> list[str]:

@@ -134,16 +134,13 @@ class OneWay(Partition):
         ways = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= set(nodes)]
         pairs = [pair for pair in ways if not any(other.drops(*pair) for other in others)]
         cut = {flow.pair for flow in self.flows} if in_force else set()
+        expected = {pair: pair not in cut for pair in pairs}
         words = {True: "seen", False: "not seen", None: "could not be probed"}
         return [
             Proof(
-                f"datagram {pair[0]} > {pair[1]}",
-                pair[1],
-                words[pair not in cut],
-                words[seen],
-                seen is (pair not in cut),
+                f"datagram {pair[0]} > {pair[1]}", pair[1], words[expected[pair]], words[seen], seen is expected[pair]
             )
-            for pair, seen in datagrams(lab, pairs).items()
+            for pair, seen in datagrams(lab, expected).items()
         ]
 
 

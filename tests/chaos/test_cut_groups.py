@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -239,7 +240,7 @@ def test_datagrams_are_sent_only_where_no_other_cut_drops_them(
 ) -> None:
     seen: list[tuple[str, str]] = []
 
-    def datagrams(_lab: Lab, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+    def datagrams(_lab: Lab, pairs: Mapping[tuple[str, str], bool]) -> dict[tuple[str, str], bool]:
         seen.extend(pairs)
         return {pair: pair[0] != "a" for pair in pairs}
 

@@ -62,7 +62,7 @@ def test_a_datagram_arrives_with_the_sender_s_word_that_it_was_sent(session: Ses
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
         assert session.udp(["127.0.0.1"], server.getsockname()[1]) == {"127.0.0.1"}
-        assert server.recv(100) == b"probe\n"
+        assert [server.recv(100) for _ in range(10)] == [b"probe\n"] * 10
 
 
 def test_the_clock_of_this_host_is_right_within_its_uncertainty(session: Session) -> None:

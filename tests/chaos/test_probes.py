@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from chaos import probes
 from chaos.inside import Attempt
 from chaos.probes import Reach, classify_refusal, meaning, received_from
+from machine.process import run
 
 
 def test_an_attempt_means_what_came_back() -> None:
@@ -66,3 +68,26 @@ def test_what_was_received_is_told_by_sender_without_the_keep_alives() -> None:
         'etcd_network_peer_sent_bytes_total{To="1c3dbc1266e7b820"} 9\n'
     )
     assert received_from(text) == {"1c3dbc1266e7b820": 1575900.0}
+
+
+@pytest.mark.parametrize(
+    ("awaited", "comes_at", "looks"),
+    [((), 99, 1), (("10.0.0.1",), 1, 1), (("10.0.0.1",), 3, 3), (("10.0.0.1", "10.0.0.2"), 1, 10)],
+)
+def test_the_set_is_read_until_all_that_is_awaited_was_seen(
+    awaited: tuple[str, ...], comes_at: int, looks: int, tmp_path: Path
+) -> None:
+    fakes = {
+        "nft": f"""echo "$@" >>{tmp_path}/calls
+            [ $(grep -c list {tmp_path}/calls) -lt {comes_at} ] || echo 'elements = {{ 10.0.0.1 timeout 60s }}'""",
+        "sleep": ":",
+    }
+    for name, script in fakes.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = run(["bash", "-c", probes.read_script(awaited)], env={"PATH": path})
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum("list" in call for call in calls) == looks
+    assert calls[-1] == f"delete table inet {probes.PROBE_TABLE}"
+    assert ("10.0.0.1 " in done.stdout) == (comes_at <= looks)
