@@ -39,9 +39,6 @@ while read -r word tag port rest; do
         { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null &
       tried+=($!)
     done ;;
-  udp) for a in $rest; do
-      for _ in {1..10}; do echo probe >/dev/udp/$a/$port; done && echo "$tag sent $a"
-    done ;;
   clock) read -r up _ </proc/uptime; echo "$tag clock $EPOCHREALTIME $up" ;;
   run) IFS= read -r -d '' script
       : >$errors; said=$( (eval "$script") 2>>$errors </dev/null ); status=$?; wrong=$(<$errors)
@@ -50,8 +47,8 @@ while read -r word tag port rest; do
   esac
 done
 """
-"""`tcp TAG PORT ADDRESS…`, `udp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`, and `run TAG` with a script and a zero
-byte on the lines after it. Each line of an answer begins with TAG.
+"""`tcp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`, and `run TAG` with a script and a zero byte on the lines after it.
+Each line of an answer begins with TAG.
 bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
 
 
@@ -123,19 +120,6 @@ class Session:
             if silent:
                 self._say("drop")
             return {one: done.get(one, Attempt(tried=one in tried)) for one in addresses}
-
-    def udp(self, addresses: Sequence[str], port: int) -> set[str]:
-        """Send ten datagrams to each; those that were sent.
-
-        A line may lose some: where 30 % go, all ten do in six tries of a million.
-        """
-        with self._lock:
-            tag = self._say("udp", port, *addresses)
-            sent: set[str] = set()
-            ends = time.monotonic() + ANSWER_SECONDS
-            while len(sent) < len(addresses) and (line := self._next(tag, ends - time.monotonic())):
-                sent.add(line[1].split()[1])
-            return sent
 
     def clock(self, times: int = 5) -> Reading:
         """The guest's clocks; of `times` questions the one that took least."""

@@ -123,17 +123,13 @@ class Cut(Fault):
         if self.cut_name in cuts:
             return ()
         nodes, others = linked(lab), self._others(cuts)
-        probes = self._probes(nodes, others)
-        before = self._reachability(lab, probes, in_force=False, when="before")
-        return (*before, *self.further(lab, nodes, others, in_force=False))
+        return tuple(self._probed(lab, nodes, others, in_force=False, when="before"))
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Probe every directed pair from inside the guests, then read the rules and their counters."""
         alive = lab.running()
         nodes, others = linked(lab), self._others(self._cuts(lab, alive)[0])
-        probes = self._probes(nodes, others)
-        proof = self._reachability(lab, probes, in_force=in_force, when="during" if in_force else "after")
-        proof += self.further(lab, nodes, others, in_force=in_force)
+        proof = self._probed(lab, nodes, others, in_force=in_force, when="during" if in_force else "after")
         cuts, unasked = self._cuts(lab, alive)
         cut, place = cuts.get(self.cut_name), self.place(lab)
         if not in_force:
@@ -201,6 +197,15 @@ class Cut(Fault):
             return found, []
         inside, unasked = Guests(lab, self.id).cuts(alive)
         return found | inside, unasked
+
+    def _probed(
+        self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool, when: str
+    ) -> list[Proof]:
+        """All that is probed from and to `nodes`, at once."""
+        with ThreadPoolExecutor(1) as pool:
+            more = pool.submit(self.further, lab, nodes, others, in_force=in_force)
+            proof = self._reachability(lab, self._probes(nodes, others), in_force=in_force, when=when)
+            return proof + more.result()
 
     def _reachability(self, lab: Lab, probes: Sequence[Probe], *, in_force: bool, when: str) -> list[Proof]:
         expected = {

@@ -91,3 +91,13 @@ def test_the_set_is_read_until_all_that_is_awaited_was_seen(
     assert sum("list" in call for call in calls) == looks
     assert calls[-1] == f"delete table inet {probes.PROBE_TABLE}"
     assert ("10.0.0.1 " in done.stdout) == (comes_at <= looks)
+
+
+def test_datagrams_are_sent_to_each_address_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        monkeypatch.setattr(probes, "DATAGRAM_PORT", server.getsockname()[1])
+        done = run(["bash", "-c", probes.send_script(["127.0.0.1"])])
+        assert done.stdout.split() == ["127.0.0.1"]
+        assert [server.recv(100) for _ in range(10)] == [b"probe\n"] * 10
