@@ -108,10 +108,6 @@ class Bridge:
         """Every cut there is, by name."""
         return parse_table(self._listed(), self.addresses)
 
-    def dropped(self) -> list[Flow]:
-        """What all cuts together drop."""
-        return [flow for cut in self.cuts().values() for flow in cut.flows]
-
     def chains(self) -> list[str]:
         """Every chain of our table."""
         return [entry["chain"]["name"] for entry in self._listed()["nftables"] if "chain" in entry]

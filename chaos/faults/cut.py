@@ -13,7 +13,7 @@ from chaos.faults import records
 from chaos.faults.base import Fault, Proof
 from chaos.faults.bridge import Bridge, CutState
 from chaos.faults.flows import HOST, Flow, Pair, stopped
-from chaos.faults.guestcuts import Guests, share
+from chaos.faults.guestcuts import Guests, any_inside, guest_cuts, share
 from chaos.faults.parameters import Parameter
 from chaos.inside import ANSWER_SECONDS
 from chaos.probes import SILENCE_SECONDS, Reach, from_here, linked, meaning, tcp_attempts
@@ -193,9 +193,12 @@ class Cut(Fault):
     def _cuts(self, lab: Lab, alive: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
         """Every cut in force, ours and others', and the guests that could not be asked for theirs."""
         found = Bridge.of(lab.manifest).cuts()
-        if not self.in_guests(lab):
+        if self.in_guests(lab):
+            inside, unasked = guest_cuts(lab, alive)
+        elif any_inside(lab):
+            inside, unasked = guest_cuts(lab, linked(lab))
+        else:
             return found, []
-        inside, unasked = Guests(lab, self.id).cuts(alive)
         return found | inside, unasked
 
     def _probed(

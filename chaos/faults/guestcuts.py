@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.faults import records
 from chaos.faults.bridge import (
     TABLE,
+    Bridge,
     CutState,
     Rules,
     addresses_of,
@@ -84,28 +86,6 @@ class Guests:
             f"if left=$(nft list table inet {TABLE} 2>/dev/null); then case $left in *chain*) ;; *) {gone} ;; esac; fi",
         )
 
-    def cuts(self, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
-        """Every cut in these guests, by name, taken together, and the guests that could not be asked."""
-        listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
-        addresses = addresses_of(self.lab.manifest)
-
-        def one(node: str) -> dict[str, CutState] | None:
-            try:
-                said = self.lab.inside.run(self.lab.shell(node), listing, CALL_SECONDS).stdout
-            except LabError:
-                return None
-            return parse_table(json.loads(said), addresses)
-
-        names = list(nodes)
-        found: dict[str, CutState] = {}
-        with ThreadPoolExecutor(max(1, len(names))) as pool:
-            seen = dict(zip(names, pool.map(one, names), strict=True))
-        for cuts in seen.values():
-            for name, state in (cuts or {}).items():
-                known = found.get(name, CutState(frozenset[Pair](), {}))
-                found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
-        return found, [node for node, cuts in seen.items() if cuts is None]
-
     def skew(self, nodes: Iterable[str]) -> float | None:
         """Seconds from the first guest's rules to the last one's; None when a guest does not tell.
 
@@ -120,6 +100,43 @@ class Guests:
                 return None
             made.append(clock.at_ns / 1e9 - (clock.uptime - float(done.stdout)))
         return max(made) - min(made)
+
+
+def guest_cuts(lab: Lab, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
+    """Every cut in these guests, by name, taken together, and the guests that could not be asked."""
+    listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
+    addresses = addresses_of(lab.manifest)
+
+    def one(node: str) -> dict[str, CutState] | None:
+        try:
+            said = lab.inside.run(lab.shell(node), listing, CALL_SECONDS).stdout
+        except LabError:
+            return None
+        return parse_table(json.loads(said), addresses)
+
+    names = list(nodes)
+    found: dict[str, CutState] = {}
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        seen = dict(zip(names, pool.map(one, names), strict=True))
+    for cuts in seen.values():
+        for name, state in (cuts or {}).items():
+            known = found.get(name, CutState(frozenset[Pair](), {}))
+            found[name] = CutState(known.pairs | state.pairs, {**known.dropped, **state.dropped})
+    return found, [node for node, cuts in seen.items() if cuts is None]
+
+
+def any_inside(lab: Lab) -> bool:
+    """Whether a cut may lie inside the guests: a record says that it was made there, or the bridge is not ours."""
+    asked_for = any(record.params.get("where") == "guest" for record in records.load_all(lab.paths)[0])
+    return asked_for or not Bridge.of(lab.manifest).ours()
+
+
+def dropped(lab: Lab, nodes: Iterable[str]) -> list[Flow]:
+    """What all cuts drop now, at the bridge and in these guests: not for another fault's proof to expect there."""
+    cuts = list(Bridge.of(lab.manifest).cuts().values())
+    if any_inside(lab):
+        cuts += guest_cuts(lab, nodes)[0].values()
+    return [flow for cut in cuts for flow in cut.flows]
 
 
 def share(flows: Iterable[Flow]) -> dict[str, list[Flow]]:

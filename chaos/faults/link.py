@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault, Proof
-from chaos.faults.bridge import Bridge
 from chaos.faults.flows import stopped
+from chaos.faults.guestcuts import dropped
 from chaos.probes import SILENCE_SECONDS, Reach, answers, from_here, linked, tcp_matrix
 from infra.manifest import PEER_PORT
 from machine import libvirt_api
@@ -68,10 +68,11 @@ class LinkDown(Fault):
 
     def _silence(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
         should = Reach.SILENT if in_force else Reach.ANSWERED
-        cut = Bridge.of(lab.manifest).dropped()  # what a cut holds is that one's to prove
+        up = linked(lab)
+        cut = dropped(lab, up)  # what a cut holds is that one's to prove
         pairs = [
             (source, node)
-            for source in linked(lab)
+            for source in up
             for node in self.nodes
             if source != node and not stopped(cut, source, node, PEER_PORT)
         ]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from chaos.faults.base import Proof
-from chaos.faults.bridge import Bridge
 from chaos.faults.flows import ANY_PORT, stopped
 from chaos.faults.guest import GuestFault, each
+from chaos.faults.guestcuts import dropped
 from chaos.faults.network import Partition, refuse_overlap
 from chaos.faults.pings import Pings, read_pings, script_of
 from chaos.faults.targets import Groups
@@ -115,12 +115,12 @@ class Netem(GuestFault):
 
     def _look(self, lab: Lab, *, in_force: bool, when: str) -> list[Proof]:
         up = linked(lab)
-        dropped = Bridge.of(lab.manifest).dropped()
+        cut = dropped(lab, up)
         peers = {
             node: {
                 str(lab.manifest.node(peer).address): peer
                 for peer in self.groups[1]
-                if peer in up and not stopped(dropped, node, peer, ANY_PORT)
+                if peer in up and not stopped(cut, node, peer, ANY_PORT)
             }
             for node in self.nodes
             if node in up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.faults import cut as cut_module
-from chaos.faults import network, records
+from chaos.faults import guestcuts, network, records
 from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
 from chaos.faults.flows import HOST, Flow, both_ways, service, stopped
@@ -249,6 +249,32 @@ def test_datagrams_are_sent_only_where_no_other_cut_drops_them(
     assert {f"{a}{b}" for a, b in seen} == sent
     assert len(proof) == len(sent)
     assert all(one.holds for one in proof)
+
+
+@pytest.mark.parametrize(
+    ("where", "ours", "asked"),
+    [(None, True, False), ("bridge", True, False), ("guest", True, True), (None, False, True)],
+)
+def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there(
+    where: str | None, ours: bool, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_bridge, inside = Flow("a", "b"), Flow("b", "c")
+    ground = Ground(tmp_path, monkeypatch)
+    there = {"one": CutState(frozenset({at_bridge.pair}), {at_bridge: 0})}
+    bridge = SimpleNamespace(ours=lambda: ours, cuts=lambda: there)
+    monkeypatch.setattr(guestcuts, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
+    guests: list[str] = []
+
+    def found(_lab: Lab, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
+        guests.extend(nodes)
+        return {"two": CutState(frozenset({inside.pair}), {inside: 0})}, []
+
+    monkeypatch.setattr(guestcuts, "guest_cuts", found)
+    if where:
+        cut = Partition((("a",), ("b",)), params={"where": where})
+        records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(cast("Lab", ground))))
+    assert guestcuts.dropped(cast("Lab", ground), ABC) == ([at_bridge, inside] if asked else [at_bridge])
+    assert guests == (list(ABC) if asked else [])
 
 
 def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:

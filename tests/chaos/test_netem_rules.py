@@ -271,9 +271,8 @@ def test_peers_that_a_cut_takes_away_are_not_pinged(
         qdiscs = f'[{{"kind": "netem", "packets": {sent}, "drops": 0}}]'
         return {name: Completed((), 0, f"{lines}\n{qdiscs}\n", "")}
 
-    bridge = SimpleNamespace(dropped=lambda: cut)
     monkeypatch.setattr(netem, "linked", lambda _: ["a", "b", "c"])
-    monkeypatch.setattr(netem, "Bridge", SimpleNamespace(of=lambda _: bridge))
+    monkeypatch.setattr(netem, "dropped", lambda *_: list(cut))
     monkeypatch.setattr(netem, "each", answered)
     proof = Latency(GROUPS).look(lab, in_force=True)
     assert re.findall(r"ping -c \S+ -i \S+ -W \S+ -s \S+ (\S+)", scripts[0]) == pinged

@@ -29,11 +29,11 @@ LAB: Any = SimpleNamespace(
 
 
 @pytest.fixture(autouse=True)
-def bridge(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The lab's bridge, where nothing is cut."""
-    made = SimpleNamespace(dropped=list)
-    monkeypatch.setattr(link, "Bridge", SimpleNamespace(of=lambda _manifest: made))
-    return made
+def cut(monkeypatch: pytest.MonkeyPatch) -> list[Flow]:
+    """What cuts drop: nothing, unless a test adds to it."""
+    flows: list[Flow] = []
+    monkeypatch.setattr(link, "dropped", lambda *_: flows)
+    return flows
 
 
 def meets(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -103,7 +103,7 @@ def test_a_cable_is_back_when_ssh_opens(number: int, back: bool, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("cut", "tried"),
+    ("flows", "tried"),
     [
         ((), "ba ca"),
         (both_ways("a", "b"), "ca"),
@@ -114,7 +114,7 @@ def test_a_cable_is_back_when_ssh_opens(number: int, back: bool, monkeypatch: py
 )
 @pytest.mark.parametrize("in_force", [True, False])
 def test_what_a_cut_takes_away_shows_nothing_of_a_cable(
-    cut: tuple[Flow, ...], tried: str, in_force: bool, bridge: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    flows: tuple[Flow, ...], tried: str, in_force: bool, cut: list[Flow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -123,7 +123,7 @@ def test_what_a_cut_takes_away_shows_nothing_of_a_cable(
         return dict.fromkeys(pairs, Reach.SILENT if in_force else Reach.ANSWERED)
 
     meets(monkeypatch, LATE if in_force else OPEN)
-    bridge.dropped = lambda: list(cut)
+    cut.extend(flows)
     monkeypatch.setattr(link, "linked", lambda _lab: ["b", "c"] if in_force else ["a", "b", "c"])
     monkeypatch.setattr(link, "tcp_matrix", matrix)
     proof = LinkDown(NODE).look(LAB, in_force=in_force)
