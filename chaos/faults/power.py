@@ -13,7 +13,7 @@ from chaos.faults.base import Fault, Proof
 from chaos.faults.guest import boot_ids
 from chaos.faults.oneshot import OneShot, changed, forget, recall, remember
 from chaos.faults.timekeeping import offsets, restore
-from chaos.probes import SILENCE_SECONDS, Reach, answers, from_here, received_from, tcp_matrix
+from chaos.probes import SILENCE_SECONDS, Reach, answers, from_here, linked, received_from, tcp_matrix
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine import libvirt_api
 from machine.errors import LabError
@@ -98,8 +98,8 @@ class Gone(PowerFault):
         return self.domains(lab, self.state) + silent + self._peers(lab)
 
     def _peers(self, lab: Lab) -> list[Proof]:
-        """No member that still runs reaches any of these, or hears anything from them any more."""
-        alive = lab.running()
+        """No member that still runs and can be asked reaches any of these, or hears anything from them any more."""
+        alive = linked(lab)
         ids = {f"{status.member_id:x}" for status in lab.cluster.status() if status.node in alive and status.ok}
         before = {node: _heard(lab, node) for node in alive}
         pairs = [(source, target) for source in alive for target in self.nodes]

@@ -130,3 +130,29 @@ def test_what_a_cut_takes_away_shows_nothing_of_a_cable(
     assert " ".join(asked) == tried
     assert all(one.holds for one in proof)
     assert len(proof) == 2 + len(asked)
+
+
+@pytest.mark.parametrize(("more", "holds"), [({"cc": 100.0}, True), ({"aa": 1.0}, False)])
+def test_only_members_that_can_be_asked_say_who_is_gone(
+    more: dict[str, float], holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`a` is gone, `b` has lost its link: only `c` is asked, and hears `c`'s peers by their ids."""
+    asked: list[str] = []
+    pages = iter([{"aa": 5.0, "bb": 5.0, "cc": 5.0}, {"aa": 5.0, "bb": 5.0, "cc": 5.0}])
+
+    def heard(_lab: object, node: str) -> dict[str, float]:
+        asked.append(node)
+        page = next(pages)
+        return {sender: count + (more.get(sender, 0.0) if len(asked) > 1 else 0.0) for sender, count in page.items()}
+
+    def matrix(_lab: object, pairs: list[tuple[str, str]], *_: object) -> dict[tuple[str, str], Reach]:
+        return dict.fromkeys(pairs, Reach.SILENT)
+
+    status = SimpleNamespace(node="c", ok=True, member_id=0xCC)
+    lab: Any = SimpleNamespace(cluster=SimpleNamespace(status=lambda: [status]))
+    monkeypatch.setattr(power, "linked", lambda _lab: ["c"])
+    monkeypatch.setattr(power, "_heard", heard)
+    monkeypatch.setattr(power, "tcp_matrix", matrix)
+    proof = PowerOff(NODE)._peers(lab)
+    assert [(one.what, one.holds) for one in proof] == [("tcp c > a", True), ("what c hears", holds)]
+    assert asked == ["c", "c"]
