@@ -12,14 +12,14 @@ import contextlib
 import itertools
 import queue
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import Final, Self
 
+from chaos.spares import END_SECONDS, Piped, taken
 from machine.errors import DeadlineError, LabError, ToolError
 from machine.process import Completed, tail
 from machine.ssh import Shell
@@ -51,6 +51,9 @@ done
 Each line of an answer begins with TAG.
 bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
 
+REMOTE: Final = ("env", "LC_ALL=C", "bash", "-c", SCRIPT)
+"""The words that start it in a guest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -79,27 +82,28 @@ class Reading:
 class Session:
     """The shell in one guest. Requests come one at a time; raises LabError when the guest is not reached."""
 
-    def __init__(self, argv: Sequence[str], name: str) -> None:
+    def __init__(self, name: str, pipes: tuple[int, int], own: Piped | None = None) -> None:
+        """Talk with a shell through file descriptors, to it and from it; `own` is it, when we started it."""
         self.name = name
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is for us, who then close it
-        )
+        self._own = own
+        self._to = open(pipes[0], "w", encoding="utf-8")  # noqa: PTH123, SIM115 - `close` does
+        self._from = open(pipes[1], encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - as above
         self._lines: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
         self._tags = itertools.count(1)
         self._lock = threading.Lock()
         self._reader = threading.Thread(target=self._read, name=f"inside-{name}", daemon=True)
         self._reader.start()
 
+    @classmethod
+    def start(cls, argv: Sequence[str], name: str) -> Self:
+        """Start a shell by `argv`."""
+        own = Piped.start(argv)
+        return cls(name, own.pipes, own)
+
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return self._process.poll() is None and self._reader.is_alive()
+        return self._reader.is_alive() and (self._own is None or self._own.process.poll() is None)
 
     def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
         """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
@@ -155,21 +159,18 @@ class Session:
     def close(self) -> None:
         """End it."""
         with contextlib.suppress(OSError):
-            self._stream(self._process.stdin).close()
-        try:
-            self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(1)
-        self._stream(self._process.stdout).close()
+            self._to.close()
+        if self._own:
+            self._own.end()
+        self._reader.join(END_SECONDS)
+        if not self._reader.is_alive():  # else it waits for another's shell, and holds what `close` would wait for
+            self._from.close()
 
     def _say(self, word: str, *rest: object, after: str = "") -> str:
         tag = f"q{next(self._tags)}"
-        stream = self._stream(self._process.stdin)
         try:
-            stream.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
-            stream.flush()
+            self._to.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
+            self._to.flush()
         except (OSError, ValueError) as error:
             raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
         return tag
@@ -191,14 +192,9 @@ class Session:
 
     def _read(self) -> None:
         with contextlib.suppress(ValueError, OSError):  # closed meanwhile
-            for text in self._stream(self._process.stdout):
+            for text in self._from:
                 self._lines.put((time.monotonic_ns(), text.rstrip("\n")))
         self._lines.put(None)
-
-    @staticmethod
-    def _stream(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None  # noqa: S101 - both are pipes
-        return stream
 
 
 _REFUSED = re.compile(r"(?:line \d+: )?/dev/tcp/([^/]+)/\d+: (.+)$")
@@ -235,7 +231,10 @@ class Inside:
                 return known
             if known is not None:
                 known.close()
-            opened = Session(shell.exec_argv(["env", "LC_ALL=C", "bash", "-c", SCRIPT], tty=False), shell.name)
+            if offered := taken(shell.name, use):
+                opened = Session(shell.name, offered)
+            else:
+                opened = Session.start(shell.exec_argv(REMOTE, tty=False), shell.name)
             with self._lock:
                 self._sessions[key] = opened
             return opened

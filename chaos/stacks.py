@@ -10,6 +10,7 @@ refresh, no language host (the program runs in this process), no reading back by
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,11 +21,14 @@ from pulumi import automation
 from pulumi.automation._stack import StackInitMode
 from semver import VersionInfo
 
-from chaos import results
+from chaos import results, spares
 from chaos.declared import NOTHING, Standing, foreign, outputs_with, standing
 from chaos.fault_resource import FaultResource
 from chaos.faults.base import Fault, Result
+from chaos.inside import REMOTE
 from chaos.lab import Lab
+from chaos.probes import linked
+from chaos.spares import Offer
 from infra.manifest import Manifest
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, PROJECT
@@ -47,6 +51,7 @@ class Verification:
         self._say = say
         self._engine = Engine(lab.paths, project=CHAOS_PROJECT, say=say)
         self._stack: _Stack | None = None
+        self._offer = lab.paths.run_dir / "spares"
         self.last: tuple[Result, ...] = ()
         """Results of the last update, also when it raised."""
 
@@ -66,14 +71,17 @@ class Verification:
                 for node in fault.nodes:
                     self._lab.forget(node)
         if any(_clash(old, new) for old in leaving for new in coming):
-            healed = self._update([present[name] for name in present if name in wanted])
-            return [*healed, *self._update(faults)]
-        return self._update([present.get(name, fault) for name, fault in wanted.items()])
+            healed = self._update([present[name] for name in present if name in wanted], leaving)
+            return [*healed, *self._update(faults, coming)]
+        return self._update([present.get(name, fault) for name, fault in wanted.items()], [*leaving, *coming])
 
     def refresh(self) -> list[Result]:
         """Observe every fault that is declared; results in the order of their ids."""
         results.clear(self._lab.paths)
-        return self._run(lambda stack: stack.refresh(color="never", suppress_progress=True, run_program=False))
+        observed = self.standing().faults
+        return self._run(
+            observed, lambda stack: stack.refresh(color="never", suppress_progress=True, run_program=False)
+        )
 
     def destroy(self) -> list[Result]:
         """Heal all; the stack stays, with what the last run found."""
@@ -94,17 +102,20 @@ class Verification:
     def finish(self, verdict: str, counts: Mapping[str, int], report: Path) -> None:
         """Write down what a run found."""
         found = {"verdict": verdict, "counts": dict(counts), "report": str(report), "ended": _now()}
-        self._update(self.standing().faults, found)
+        self._update(self.standing().faults, (), found)
 
     # -- the engine -----------------------------------------------------------------------------------------
 
-    def _update(self, faults: Sequence[Fault], found: Mapping[str, object] | None = None) -> list[Result]:
+    def _update(
+        self, faults: Sequence[Fault], changing: Sequence[Fault], found: Mapping[str, object] | None = None
+    ) -> list[Result]:
         results.clear(self._lab.paths)
         self._discard_foreign()
         kept = outputs_with(self.standing().outputs, found)
         program = self._program(faults, kept)
         return self._run(
-            lambda stack: stack.up(program=program, color="never", suppress_progress=True, continue_on_error=True)
+            changing,
+            lambda stack: stack.up(program=program, color="never", suppress_progress=True, continue_on_error=True),
         )
 
     def _program(self, faults: Sequence[Fault], kept: Mapping[str, object]) -> Program:
@@ -121,11 +132,13 @@ class Verification:
 
         return program
 
-    def _run(self, act: Callable[[_Stack], object]) -> list[Result]:
-        """Let the engine act, and take what the providers told."""
+    def _run(self, faults: Sequence[Fault], act: Callable[[_Stack], object]) -> list[Result]:
+        """Let the engine act on `faults`, and take what the providers told."""
         failure: automation.CommandError | None = None
+        stack = self._opened()
         try:
-            act(self._opened())
+            with self._spares(faults):
+                act(stack)
         except automation.CommandError as error:
             failure = error
         told = results.take(self._lab.paths)
@@ -140,10 +153,19 @@ class Verification:
             )
         return list(told.results)
 
+    def _spares(self, faults: Sequence[Fault]) -> contextlib.AbstractContextManager[object]:
+        """Shells for the provider, opened while it starts; none in guests that cannot be reached."""
+        lab, nodes = self._lab, self._lab.manifest.node_names
+        wanted = {shell for fault in faults for shell in fault.shells(nodes)}
+        up = linked(lab) if wanted else []
+        shells = [(lab.shell(node), use) for node, use in sorted(wanted) if node in up]
+        return Offer(self._offer, shells, REMOTE) if shells else contextlib.nullcontext()
+
     def _opened(self) -> _Stack:
         if self._stack is None:
             self._engine.recover()
-            environment = {**self._engine.environment, "PYTHONPATH": _python_path(self._lab.paths.checkout)}
+            paths = {"PYTHONPATH": _python_path(self._lab.paths.checkout), spares.VARIABLE: str(self._offer)}
+            environment = {**self._engine.environment, **paths}
             self._stack = _Stack(self._engine, environment)
         return self._stack
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -264,6 +264,10 @@ class Fault(ABC):
     def inside(self) -> tuple[str, ...]:
         """Nodes that must be logged in to for `lift`, where the fault is made inside the guests."""
         return self.nodes
+
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:  # noqa: ARG002 - subclasses need `nodes`
+        """The shells that it begins with in a lab of these nodes, by node and use (chaos.inside): opened ahead."""
+        return {(node, "run") for node in self.nodes}
 
     def renew(self, lab: Lab) -> None:  # noqa: B027 - what only ./lab heal lifts needs no renewal
         """Start the lease anew; raises LabError when the fault is gone."""

@@ -115,6 +115,11 @@ class Cut(Fault):
         """The guests that have rules."""
         return tuple(share(self.flows))
 
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """All nodes probe; rules inside the guests are scripts."""
+        inside = self.inside if self.value("where") == "guest" else ()
+        return {(node, "probe") for node in nodes} | {(node, "run") for node in inside}
+
     # -- proof ---------------------------------------------------------------------------------------------
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:

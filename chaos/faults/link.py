@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -51,6 +52,10 @@ class LinkDown(Fault):
             for node in self.nodes:
                 if node in running:
                     libvirt_api.set_link(connection, lab.manifest.node(node).domain, up=up)
+
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """The other nodes probe."""
+        return {(node, "probe") for node in nodes if node not in self.nodes}
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Every node answers before."""

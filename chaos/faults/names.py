@@ -104,6 +104,10 @@ class DnsGone(Cut):
         refuse_without_names(self, lab)
         super().check(lab)
 
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """Lookups are scripts."""
+        return super().shells(nodes) | {(node, "run") for node in self.nodes}
+
     def _asking(self, nodes: Sequence[str], others: Sequence[Flow]) -> list[str]:
         return [node for node in self.nodes if node in nodes and not stopped(others, node, HOST, DNS_PORT)]
 

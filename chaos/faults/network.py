@@ -129,6 +129,10 @@ class OneWay(Partition):
         """From the first group to the second."""
         return tuple(Flow(source, target) for source in self.groups[0] for target in self.groups[1])
 
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """Datagrams are sent and seen by scripts."""
+        return super().shells(nodes) | {(node, "run") for node in self.nodes}
+
     def further(self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool) -> list[Proof]:
         """A datagram along each direction between the groups: seen at the target, or not."""
         ways = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= set(nodes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -96,6 +96,10 @@ class Gone(PowerFault):
             return self.domains(lab, "running") + self.ports(lab, [("ssh", SSH_PORT)], silent=False)
         silent = self.ports(lab, [("ssh", SSH_PORT), ("client port", CLIENT_PORT)], silent=True)
         return self.domains(lab, self.state) + silent + self._peers(lab)
+
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """The other nodes probe."""
+        return {(node, "probe") for node in nodes if node not in self.nodes}
 
     def _peers(self, lab: Lab) -> list[Proof]:
         """No member that still runs and can be asked reaches any of these, or hears anything from them any more."""
@@ -200,6 +204,10 @@ class Reset(PowerFault, OneShot):
     def place(self, lab: Lab) -> str:
         """The hypervisor, and how."""
         return "hypervisor" if lab.manifest.hypervisor.accelerator == "kvm" else "hypervisor (power off and on)"
+
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:  # noqa: ARG002
+        """None: they would not live through it."""
+        return set()
 
     def facts(self, lab: Lab) -> dict[str, str]:
         """The boots that are under way."""

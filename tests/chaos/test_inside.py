@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from chaos import inside
-from chaos.inside import SCRIPT, Session
+from chaos.inside import REMOTE, Session
 from machine.errors import DeadlineError, LabError
 
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    opened = Session(["env", "LC_ALL=C", "bash", "-c", SCRIPT], "here")
+    opened = Session.start(REMOTE, "here")
     yield opened
     opened.close()
 
@@ -73,7 +73,7 @@ def test_a_shell_that_ended_is_an_error_and_known_as_dead(session: Session) -> N
 
 def test_a_program_that_never_answers_leaves_every_attempt_untried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inside, "ANSWER_SECONDS", 0.4)
-    deaf = Session(["sleep", "20"], "deaf")
+    deaf = Session.start(["sleep", "20"], "deaf")
     try:
         assert not deaf.tcp(["127.0.0.1"], 1, 0.2)["127.0.0.1"].tried
         with pytest.raises(LabError, match="deaf"):

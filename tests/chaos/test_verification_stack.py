@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +195,13 @@ class StandIn:
         self.fails = False
         self.unproved = False
         self.removed = 0
+        self.offered: list[list[tuple[str, str]]] = []
+
+    def offer(
+        self, _path: Path, shells: list[tuple[str, str]], _remote: object
+    ) -> contextlib.AbstractContextManager[None]:
+        self.offered.append(shells)
+        return contextlib.nullcontext()
 
     def up(self, **options: Any) -> None:
         now = {one.id: one for one in self.wanted}
@@ -225,7 +233,11 @@ class StandIn:
 def stack(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> tuple[Verification, StandIn]:
     engine = StandIn(paths)
     monkeypatch.setattr("chaos.stacks.Engine", lambda paths, project, say: engine)
-    lab = SimpleNamespace(paths=paths, manifest=SimpleNamespace(lab_id=LAB_ID), forget=lambda node: None)
+    manifest = SimpleNamespace(lab_id=LAB_ID, node_names=("etcd1", "etcd2", "etcd3"))
+    lab = SimpleNamespace(paths=paths, manifest=manifest, forget=lambda node: None)
+    lab.shell = lambda node: node
+    monkeypatch.setattr("chaos.stacks.linked", lambda lab: ["etcd1", "etcd2"])
+    monkeypatch.setattr("chaos.stacks.Offer", engine.offer)
     made = Verification(cast(Lab, lab), say=lambda _line: None)
     monkeypatch.setattr(made, "_opened", lambda: engine)
     real = made._program
@@ -247,6 +259,17 @@ def test_only_the_difference_is_made_and_undone(stack: tuple[Verification, Stand
     assert [result.action for result in made.set([two])] == ["heal"]
     assert [result.id for result in made.destroy()] == [two.id]
     assert len(engine.updates) == 4
+
+
+def test_shells_are_opened_ahead_where_something_changes_and_can_be_reached(
+    stack: tuple[Verification, StandIn],
+) -> None:
+    made, engine = stack
+    made.set([fault("etcd1"), fault("etcd3")])
+    made.set([fault("etcd1"), fault("etcd2")])
+    made.set([fault("etcd1"), fault("etcd2")])
+    made.set([fault("etcd3", Beside), fault("etcd1")])
+    assert engine.offered == [[("etcd1", "run")], [("etcd2", "run")], [("etcd2", "run")]]
 
 
 def test_what_takes_the_place_of_another_is_made_after_that_is_healed(stack: tuple[Verification, StandIn]) -> None:
