@@ -79,7 +79,7 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         say(f"  {mended}")
 
     stack = _end_updates(lab, note)
-    lab.connect_early()
+    lab.connect_early("run")
     recorded, later = _lift_records(lab, note)
     with ThreadPoolExecutor(1) as pool:
         emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, and all the rest takes longer

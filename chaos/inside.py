@@ -219,6 +219,7 @@ class Inside:
         self._sessions: dict[tuple[str, str], Session] = {}
         self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def session(self, shell: Shell, use: str = "probe") -> Session:
         """The open shell in a guest for one `use`; raises LabError when it cannot be opened."""
@@ -236,8 +237,11 @@ class Inside:
             else:
                 opened = Session.start(shell.exec_argv(REMOTE, tty=False), shell.name)
             with self._lock:
-                self._sessions[key] = opened
-            return opened
+                if not self._closed:
+                    self._sessions[key] = opened
+                    return opened
+            opened.close()
+            raise LabError(f"The lab was closed while a shell in {shell.name} was being opened")
 
     def run(self, shell: Shell, script: str, seconds: float, *, check: bool = True) -> Completed:
         """Run a script that may be repeated in a guest, as Shell.run does, without the cost of a session of its own.
@@ -283,6 +287,9 @@ class Inside:
             session.close()
 
     def close(self) -> None:
-        """Close all."""
-        for node in {key[0] for key in self._sessions}:
+        """Close all, and what is being opened."""
+        with self._lock:
+            self._closed = True
+            nodes = {key[0] for key in self._sessions}
+        for node in nodes:
             self.forget(node)

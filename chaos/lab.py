@@ -98,18 +98,23 @@ class Lab:
             self._shells[node] = shell_for(self.manifest, self.paths, node)
         return self._shells[node]
 
-    def connect_early(self) -> None:
+    def connect_early(self, *uses: str) -> None:
         """Begin to connect to the machines that run, and return at once: connecting takes a second under TCG.
 
-        Who needs a connection waits for it, and meets its error again.
+        Also open the shells kept open there for these `uses` (chaos.inside). Who needs a connection waits for it, and
+        meets its error again.
         """
 
-        def connect(shell: Shell) -> None:
+        def connect(shell: Shell, use: str) -> None:
             with contextlib.suppress(LabError):
-                shell.open()
+                if use:
+                    self.inside.session(shell, use)
+                else:
+                    shell.open()
 
         for node in self.running():
-            threading.Thread(target=connect, args=(self.shell(node),), daemon=True).start()
+            for use in uses or ("",):
+                threading.Thread(target=connect, args=(self.shell(node), use), daemon=True).start()
 
     def forget(self, node: str) -> None:
         """Drop the connections kept open to a node whose machine ends, shell and client; the next use opens others."""

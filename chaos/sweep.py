@@ -88,7 +88,8 @@ def _each(lab: Lab, nodes: list[str], *, mend: bool) -> list[Guest]:
 
 
 def _guest(lab: Lab, node: str, *, mend: bool) -> Guest:
-    done = lab.shell(node).run(script(GUEST, mend=mend), seconds=MEND_SECONDS if mend else LOOK_SECONDS, check=False)
+    seconds = MEND_SECONDS if mend else LOOK_SECONDS
+    done = lab.inside.run(lab.shell(node), script(GUEST, mend=mend), seconds, check=False)
     here = time.time()
     try:
         traces, there = read(done.stdout, GUEST)

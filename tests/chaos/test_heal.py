@@ -70,7 +70,7 @@ class Paper:
     def libvirt(self) -> Iterator[Paper]:
         yield self
 
-    def connect_early(self) -> None:
+    def connect_early(self, *uses: str) -> None:
         pass
 
     def forget(self, node: str) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from chaos import inside
-from chaos.inside import REMOTE, Session
+from chaos.inside import REMOTE, Inside, Session
 from machine.errors import DeadlineError, LabError
+from machine.ssh import Shell
 
 
 @pytest.fixture
@@ -95,3 +98,29 @@ def test_a_script_that_does_not_end_is_given_up_and_the_shell_with_it(session: S
     with pytest.raises(DeadlineError, match="sleep"):
         session.run("echo begun; sleep 30", 0.3)
     assert not session.alive
+
+
+def test_a_shell_that_opens_while_all_are_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = Inside()
+    processes: list[int] = []
+
+    class Slow:
+        name = "slow"
+
+        def exec_argv(self, command: list[str], tty: bool) -> list[str]:  # noqa: ARG002 - as Shell's
+            inside.close()
+            return list(command)
+
+    real = Session.start
+
+    def start(argv: list[str], name: str) -> Session:
+        opened = real(argv, name)
+        assert opened._own
+        processes.append(opened._own.process.pid)
+        return opened
+
+    monkeypatch.setattr(Session, "start", start)
+    with pytest.raises(LabError, match="slow"):
+        inside.session(cast("Shell", Slow()))
+    with pytest.raises(ProcessLookupError):
+        os.kill(processes[0], 0)
