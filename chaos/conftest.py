@@ -75,7 +75,7 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--stack NAME`, `--workload PROFILE`, `--seed N`, `--sequences N`."""
+    """`--stack NAME`, `--workload PROFILE`, `--seed N`, `--sequences N`, `--cuts PLACE`."""
     parser.addoption("--stack", default=None, metavar="NAME", help="which lab of this checkout (default: lab)")
     parser.addoption(
         "--workload",
@@ -85,6 +85,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seed", type=int, default=None, metavar="N", help="seed of the first random sequence")
     parser.addoption("--sequences", type=int, default=3, metavar="N", help="how many random sequences (default: 3)")
+    parser.addoption(
+        "--cuts",
+        choices=("auto", "guest"),
+        default="auto",
+        help="where random sequences cut: guest, or auto (at the bridge where it is ours; default)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """Random sequences of overlapping faults: whatever came together, the cluster gets healthy and keeps its promises.
 
 `pytest chaos/ -m random --sequences 20`; a sequence is played again by the seed in its title: `--seed N --sequences 1`.
+`--cuts guest` has the cuts made inside the guests; there they do not come beside a machine that cannot be logged in to.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ def test_a_random_sequence_ends_healthy(scenario: Play, request: pytest.FixtureR
     seed = int(request.node.callspec.id.rpartition("seed")[2])
     scenario.metric("seed", seed)
     manifest = scenario.lab.manifest
-    moves = plan(seed, manifest.node_names, KINDS, cuts_inside=not Bridge.of(manifest).ours())
+    where = request.config.option.cuts
+    inside = where == "guest" or not Bridge.of(manifest).ours()
+    moves = plan(seed, manifest.node_names, KINDS, cuts_inside=inside)
     in_force: dict[Planned, Fault] = {}
     for move in moves:
         if move.inject:
-            in_force[move.fault] = scenario.inject(move.fault.name, *move.fault.words)
+            params = {"where": where} if move.fault.cut and where != "auto" else {}
+            in_force[move.fault] = scenario.inject(move.fault.name, *move.fault.words, **params)
         else:
             scenario.heal(in_force.pop(move.fault))
     scenario.metric("most at once", max(_heights(moves)))

@@ -142,13 +142,35 @@ def test_a_cut_node_that_loses_its_power_too_is_healed(lab: Stack, opened: Lab) 
     assert_mended(lab, opened)
 
 
-def test_faults_end_by_themselves_when_their_owner_is_silent(lab: Stack, opened: Lab) -> None:
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (("partition", "etcd2"), ("stop-process", "etcd3")),  # by the kernel at the bridge, by a guest
+        (("disk-error", "etcd2"), ("partition", "etcd3", "--set", "where=guest")),  # by guests
+    ],
+)
+def test_faults_end_by_themselves_when_their_owner_is_silent(
+    lab: Stack, opened: Lab, faults: tuple[tuple[str, ...], ...]
+) -> None:
     """The lease runs from the making, so the proof of the first may not take as long as both leases."""
-    for name, target in (("partition", "etcd2"), ("stop-process", "etcd3")):
-        lab.ok("fault", "inject", name, "--target", target, "--lease", "25")
-    opened.cluster.wait_healthy(90)
+    for name, target, *settings in faults:
+        lab.ok("fault", "inject", name, "--target", target, *settings, "--lease", "25")
+    opened.cluster.wait_healthy(120)
     cuts = Bridge.of(opened.manifest).cuts().values()
-    assert [cut.pairs for cut in cuts] == [frozenset()], "the kernel has lifted them"
+    assert all(cut.pairs == frozenset() for cut in cuts), "the kernel has lifted them"
+    told = lab.lab("fault", "status")
+    assert told.status == 3
+    assert told.stdout.count("does not hold") == 2, told.stdout
+    lab.ok("heal", seconds=200)
+    assert_mended(lab, opened)
+
+
+def test_a_cut_inside_the_guests_that_a_reboot_lifts_is_seen_not_to_hold(lab: Stack, opened: Lab) -> None:
+    lab.ok("fault", "inject", "partition", "--target", "etcd2", "--set", "where=guest")
+    lab.ok("fault", "inject", "reset", "--target", "etcd2", seconds=200)
+    told = lab.lab("fault", "status")
+    assert told.status == 3
+    assert "partition: does not hold" in told.stdout
     lab.ok("heal", seconds=200)
     assert_mended(lab, opened)
 
