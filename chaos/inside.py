@@ -14,7 +14,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self
@@ -156,10 +156,14 @@ class Session:
         self.close()
         raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds)
 
-    def close(self) -> None:
-        """End it."""
+    def hang_up(self) -> None:
+        """Let it end, without waiting for that."""
         with contextlib.suppress(OSError):
             self._to.close()
+
+    def close(self) -> None:
+        """End it."""
+        self.hang_up()
         if self._own:
             self._own.end()
         self._reader.join(END_SECONDS)
@@ -281,15 +285,17 @@ class Inside:
 
     def forget(self, node: str) -> None:
         """Close the shells in a guest that ends."""
-        with self._lock:
-            gone = [self._sessions.pop(key) for key in list(self._sessions) if key[0] == node]
-        for session in gone:
-            session.close()
+        self._end(lambda key: key[0] == node)
 
     def close(self) -> None:
         """Close all, and what is being opened."""
+        self._closed = True
+        self._end(lambda _: True)
+
+    def _end(self, which: Callable[[tuple[str, str]], bool]) -> None:
         with self._lock:
-            self._closed = True
-            nodes = {key[0] for key in self._sessions}
-        for node in nodes:
-            self.forget(node)
+            gone = [self._sessions.pop(key) for key in list(self._sessions) if which(key)]
+        for session in gone:  # all end at the same time
+            session.hang_up()
+        for session in gone:
+            session.close()

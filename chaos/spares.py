@@ -43,9 +43,6 @@ class Offer:
         self._lock = threading.Lock()
         self._closed = False
         self._opened: dict[str, Future[Piped]] = {_key(shell.name, use): Future() for shell, use in shells}
-        for shell, use in shells:
-            opened = self._opened[_key(shell.name, use)]
-            threading.Thread(target=self._open, args=(shell, remote, opened), daemon=True).start()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.unlink(missing_ok=True)  # of a process that was killed
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -53,6 +50,9 @@ class Offer:
         path.chmod(0o600)
         self._listener.listen()
         threading.Thread(target=self._serve, name="spares", daemon=True).start()
+        for shell, use in shells:
+            opened = self._opened[_key(shell.name, use)]
+            threading.Thread(target=self._open, args=(shell, remote, opened), daemon=True).start()
 
     def __enter__(self) -> Offer:
         return self
