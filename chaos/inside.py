@@ -102,8 +102,9 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
-        return self._reader.is_alive() and (self._own is None or self._own.process.poll() is None)
+        """Whether it can still be asked: one that was taken over may work on after it was closed here."""
+        usable = not self._to.closed and self._reader.is_alive()
+        return usable and (self._own is None or self._own.process.poll() is None)
 
     def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
         """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
@@ -176,6 +177,7 @@ class Session:
             self._to.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
             self._to.flush()
         except (OSError, ValueError) as error:
+            self.hang_up()  # its other pipe may close a moment later: who asks at once must not get it again
             raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
         return tag
 

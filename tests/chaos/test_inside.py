@@ -74,6 +74,17 @@ def test_a_shell_that_ended_is_an_error_and_known_as_dead(session: Session) -> N
         session.tcp(["127.0.0.1"], 1, 0.1)
 
 
+def test_a_shell_that_can_be_told_nothing_is_dead_before_its_last_word_was_read() -> None:
+    deaf = Session.start(["bash", "-c", "exec <&-; echo q1 deaf; exec sleep 20"], "deaf")
+    try:
+        assert deaf._next("q1", 5)
+        with pytest.raises(LabError, match="deaf"):
+            deaf.clock(1)
+        assert not deaf.alive
+    finally:
+        deaf.close()
+
+
 def test_a_program_that_never_answers_leaves_every_attempt_untried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inside, "ANSWER_SECONDS", 0.4)
     deaf = Session.start(["sleep", "20"], "deaf")

@@ -14,7 +14,7 @@ import pytest
 from chaos import spares
 from chaos.inside import REMOTE, Inside, Session
 from chaos.spares import Offer, taken
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 from machine.waiting import Pending, wait_until
 
@@ -106,6 +106,17 @@ def test_what_probes_takes_what_is_offered_and_opens_the_rest_itself(path: Path)
         assert inside.run(shell(guests["a"]), "echo again", 5).stdout == "again\n"
         inside.close()
     assert [here.opened for here in guests.values()] == [1, 1]
+
+
+def test_a_shell_that_was_taken_and_given_up_at_work_is_followed_by_another(path: Path) -> None:
+    """Its process is not the taker's to kill, so it works on, and answers nobody."""
+    here, inside = Here("a"), Inside()
+    with Offer(path, [(shell(here), "run")], REMOTE):
+        with pytest.raises(DeadlineError, match="sleep"):
+            inside.run(shell(here), "sleep 10", 0.3)
+        assert inside.run(shell(here), "echo hello", 5).stdout == "hello\n"
+        inside.close()
+    assert here.opened == 2
 
 
 KILLED = """
