@@ -196,15 +196,14 @@ class Cut(Fault):
         return [Proof("first to last guest", "guest", expected, seen, skew is not None and skew <= SKEW_SECONDS)]
 
     def _cuts(self, lab: Lab, alive: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
-        """Every cut in force, ours and others', and the guests that could not be asked for theirs."""
+        """Every cut in force, ours and others', and the guests that could not be asked for rules of ours."""
         found = Bridge.of(lab.manifest).cuts()
         if self.in_guests(lab):
             inside, unasked = guest_cuts(lab, alive)
-        elif any_inside(lab):
-            inside, unasked = guest_cuts(lab, linked(lab))
-        else:
-            return found, []
-        return found | inside, unasked
+            return found | inside, unasked
+        if any_inside(lab):
+            return found | guest_cuts(lab, linked(lab))[0], []
+        return found, []
 
     def _probed(
         self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool, when: str

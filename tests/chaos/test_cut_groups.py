@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from chaos.faults import cut as cut_module
 from chaos.faults import guestcuts, network, records
+from chaos.faults.base import Proof
 from chaos.faults.bridge import CutState
 from chaos.faults.cut import Cut
 from chaos.faults.flows import HOST, Flow, both_ways, service, stopped
@@ -187,6 +188,7 @@ class Ground:
     def __init__(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ours = True
         self.mended: list[str] = []
+        self.running: Callable[[], list[str]] = list
         self.paths = StackPaths(checkout, "lab")
         self.manifest = SimpleNamespace(lab_id="01234567", hypervisor=SimpleNamespace(bridge="elx"))
         bridge = SimpleNamespace(ours=lambda: self.ours, mend=lambda _name: self.mended.append("bridge"))
@@ -275,6 +277,32 @@ def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there
         records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(cast("Lab", ground))))
     assert guestcuts.dropped(cast("Lab", ground), ABC) == ([at_bridge, inside] if asked else [at_bridge])
     assert guests == (list(ABC) if asked else [])
+
+
+def test_a_cut_at_the_bridge_knows_of_cuts_inside_and_is_gone_whoever_can_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, inside = Ground(tmp_path, monkeypatch), Flow("b", "c")
+    bridge = SimpleNamespace(ours=lambda: True, cuts=dict)
+    for module in (cut_module, guestcuts):
+        monkeypatch.setattr(module, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
+    beside = Partition((("b",), ("c",)), params={"where": "guest"})
+    records.write(ground.paths, records.Record.of(beside, "01234567", "guest"))
+    there = {"two": CutState(frozenset({inside.pair}), {inside: 0})}
+    monkeypatch.setattr(cut_module, "guest_cuts", lambda _lab, _nodes: (there, ["a"]))
+    monkeypatch.setattr(cut_module, "linked", lambda _lab: list(ABC))
+    ground.running = lambda: list(ABC)
+    probed: list[Sequence[Flow]] = []
+
+    def reachable(_lab: Lab, _nodes: Sequence[str], others: Sequence[Flow], **_: object) -> list[Proof]:
+        probed.append(others)
+        return []
+
+    cut = made(Partition, ("a",))
+    monkeypatch.setattr(Partition, "_probed", lambda _self, *words, **more: reachable(*words, **more))
+    (gone,) = cut.look(cast("Lab", ground), in_force=False)
+    assert (gone.observed, gone.holds) == ("gone", True), "the bridge says so; no guest has rules of this cut"
+    assert probed == [[inside]]
 
 
 def test_inside_the_guests_each_has_the_rules_for_what_comes_in_and_for_what_goes_to_this_host() -> None:
