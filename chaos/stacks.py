@@ -157,9 +157,11 @@ class Verification:
         """Shells for the provider, opened while it starts; none in guests that cannot be reached."""
         lab, nodes = self._lab, self._lab.manifest.node_names
         wanted = {shell for fault in faults for shell in fault.shells(nodes)}
-        up = linked(lab) if wanted else []
-        shells = [(lab.shell(node), use) for node, use in sorted(wanted) if node in up]
-        return Offer(self._offer, shells, REMOTE) if shells else contextlib.nullcontext()
+        with contextlib.suppress(LabError, OSError):  # the provider meets it again, and tells, where it matters
+            up = linked(lab) if wanted else []
+            if shells := [(lab.shell(node), use) for node, use in sorted(wanted) if node in up]:
+                return Offer(self._offer, shells, REMOTE)
+        return contextlib.nullcontext()
 
     def _opened(self) -> _Stack:
         if self._stack is None:

@@ -22,7 +22,7 @@ from chaos.faults.registry import KINDS
 from chaos.lab import Lab
 from chaos.stacks import Verification
 from machine.engine_state import Deployment, Resource
-from machine.errors import InconclusiveError, LabError, NotBuiltError, ToolError
+from machine.errors import HypervisorError, InconclusiveError, LabError, NotBuiltError, ToolError
 from machine.paths import StackPaths
 
 LAB_ID = "12ab34cd"
@@ -270,6 +270,22 @@ def test_shells_are_opened_ahead_where_something_changes_and_can_be_reached(
     made.set([fault("etcd1"), fault("etcd2")])
     made.set([fault("etcd3", Beside), fault("etcd1")])
     assert engine.offered == [[("etcd1", "run")], [("etcd2", "run")], [("etcd2", "run")]]
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [("linked", HypervisorError("libvirt does not answer")), ("Offer", OSError("AF_UNIX path too long"))],
+)
+def test_an_update_goes_on_where_no_shells_can_be_offered(
+    broken: str, error: Exception, stack: tuple[Verification, StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = stack
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"chaos.stacks.{broken}", refuse)
+    assert [result.action for result in made.set([fault("etcd1")])] == ["inject"]
 
 
 def test_what_takes_the_place_of_another_is_made_after_that_is_healed(stack: tuple[Verification, StandIn]) -> None:
