@@ -116,9 +116,9 @@ class Cut(Fault):
         return tuple(share(self.flows))
 
     def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
-        """All nodes probe; rules inside the guests are scripts."""
+        """All nodes probe, where connections are tried; rules inside the guests are scripts."""
         inside = self.inside if self.value("where") == "guest" else ()
-        return {(node, "probe") for node in nodes} | {(node, "run") for node in inside}
+        return {(node, "probe") for node in nodes if self.ports} | {(node, "run") for node in inside}
 
     # -- proof ---------------------------------------------------------------------------------------------
 

@@ -279,6 +279,21 @@ def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there
     assert guests == (list(ABC) if asked else [])
 
 
+@pytest.mark.parametrize(
+    ("cut", "probe", "run"),
+    [
+        (Partition((("a",), ("b", "c"))), "abc", ""),
+        (Partition((("a",), ("b",)), params={"where": "guest"}), "abc", "ab"),
+        (OneWay((("a",), ("b",))), "abc", "ab"),
+        (DnsGone((("a", "b"),)), "", "ab"),  # it tries no connection
+        (DnsGone((("a",),), params={"where": "guest"}), "", "a"),
+    ],
+)
+def test_the_shells_that_a_cut_begins_with_are_those_that_its_proof_uses(cut: Cut, probe: str, run: str) -> None:
+    assert cut.shells(ABC) == {(node, "probe") for node in probe} | {(node, "run") for node in run}
+    assert bool(cut._probes(ABC, ())) == bool(probe)
+
+
 def test_a_cut_at_the_bridge_knows_of_cuts_inside_and_is_gone_whoever_can_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
