@@ -158,7 +158,7 @@ def send_script(addresses: Iterable[str]) -> str:
     A line may lose some: where 30 % go, all ten do in six tries of a million.
     """
     send = f"for _ in {{1..10}}; do echo probe >/dev/udp/$a/{DATAGRAM_PORT}; done"
-    return f"for a in {' '.join(addresses)}; do {send} && echo $a; done"
+    return f"for a in {' '.join(addresses)}; do {send} && echo $a; done; :"
 
 
 def read_script(awaited: Iterable[str]) -> str:
