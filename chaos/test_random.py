@@ -1,7 +1,8 @@
 """Random sequences of overlapping faults: whatever came together, the cluster gets healthy and keeps its promises.
 
 `pytest chaos/ -m random --sequences 20`; a sequence is played again by the seed in its title: `--seed N --sequences 1`.
-`--cuts guest` has the cuts made inside the guests; there they do not come beside a machine that cannot be logged in to.
+`--cuts guest` has the cuts made inside the guests; there they do not come beside a machine that cannot be logged in to,
+so that a seed may mean another sequence: the title says where the cuts were asked for.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config.option
     first = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     seeds = [first + number for number in range(options.sequences)]
+    where = "" if options.cuts == "auto" else f", cuts {options.cuts}"
     metafunc.parametrize(
         "scenario",
         [
             pytest.param(
-                Declared(f"R{number}", f"A random sequence of faults, seed {seed}"), id=f"R{number}-seed{seed}"
+                Declared(f"R{number}", f"A random sequence of faults, seed {seed}{where}"), id=f"R{number}-seed{seed}"
             )
             for number, seed in enumerate(seeds, 1)
         ],
