@@ -36,8 +36,8 @@ from machine.paths import CHECKOUT, stack_paths
 from machine.process import run
 from machine.versions import ETCD_DEFAULT
 
-COMMANDS = (("partition", "etcd2"), ("stop-process", "etcd2"))
-"""Faults that are also made by `./lab fault inject`, and their target."""
+COMMANDS = (("partition", "etcd2"), ("one-way", "etcd2"), ("stop-process", "etcd2"), ("kill", "etcd2"))
+"""Faults that are also made by `./lab fault inject`, and their target; one that must wait for systemd, `kill`, too."""
 
 Figures = dict[str, list[float]]
 
