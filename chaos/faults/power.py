@@ -163,6 +163,10 @@ class Pause(Gone):
         """Paused."""
         return "paused"
 
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
+        """Its own nodes tell their time before."""
+        return {(node, "probe") for node in nodes}
+
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Write down how the clocks stand: they must stand so again afterwards, which may be wrong by another fault."""
         stand = offsets(lab, self.nodes)
