@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from chaos.inside import ANSWER_SECONDS, Attempt
+from chaos.session import ANSWER_SECONDS, Attempt
 from machine import libvirt_api
 from machine.errors import LabError
 from machine.netns import connect

@@ -25,9 +25,9 @@ from chaos import results, spares
 from chaos.declared import NOTHING, Standing, foreign, outputs_with, standing
 from chaos.fault_resource import FaultResource
 from chaos.faults.base import Fault, Result
-from chaos.inside import REMOTE
 from chaos.lab import Lab
 from chaos.probes import linked
+from chaos.session import REMOTE
 from chaos.spares import Offer
 from infra.manifest import Manifest
 from machine.engine import Engine

@@ -14,8 +14,8 @@ from chaos.faults import records
 from chaos.faults.bridge import Bridge
 from chaos.faults.names import wrong_names
 from chaos.faults.timekeeping import TOLERANCE, move
-from chaos.inside import Reading
 from chaos.lab import Lab
+from chaos.session import Reading
 from chaos.traces import GUEST, Found, read, script
 from machine import libvirt_api
 from machine.engine import Engine

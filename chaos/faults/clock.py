@@ -27,7 +27,7 @@ from chaos.faults.timekeeping import (
     shift_script,
     told,
 )
-from chaos.inside import Reading
+from chaos.session import Reading
 from machine.errors import DeadlineError, LabError, UsageError
 from machine.waiting import Pending, wait_until
 

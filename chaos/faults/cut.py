@@ -15,8 +15,8 @@ from chaos.faults.bridge import Bridge, CutState
 from chaos.faults.flows import HOST, Flow, Pair, stopped
 from chaos.faults.guestcuts import Guests, any_inside, guest_cuts, share
 from chaos.faults.parameters import Parameter
-from chaos.inside import ANSWER_SECONDS
 from chaos.probes import SILENCE_SECONDS, Reach, from_here, linked, meaning, tcp_attempts
+from chaos.session import ANSWER_SECONDS
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
 

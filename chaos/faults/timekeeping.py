@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chaos.faults.guest import CALL_SECONDS
-from chaos.inside import Reading
+from chaos.session import Reading
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from chaos.faults import timekeeping as clock
 from chaos.faults.clock import ABOUT_SECONDS, ClockDrift, ClockJump, ClockStrobe
-from chaos.inside import Reading
 from chaos.lab import Lab
+from chaos.session import Reading
 from machine.errors import LabError
 
 

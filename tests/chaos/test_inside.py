@@ -11,8 +11,9 @@ from typing import cast
 
 import pytest
 
-from chaos import inside
-from chaos.inside import REMOTE, Inside, Session
+from chaos import session as session_module
+from chaos.inside import Inside
+from chaos.session import REMOTE, Session
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 
@@ -86,7 +87,7 @@ def test_a_shell_that_can_be_told_nothing_is_dead_before_its_last_word_was_read(
 
 
 def test_a_program_that_never_answers_leaves_every_attempt_untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(session_module, "ANSWER_SECONDS", 0.4)
     deaf = Session.start(["sleep", "20"], "deaf")
     try:
         assert not deaf.tcp(["127.0.0.1"], 1, 0.2)["127.0.0.1"].tried

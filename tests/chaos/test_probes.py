@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chaos import probes
-from chaos.inside import Attempt
 from chaos.probes import Reach, classify_refusal, meaning, received_from
+from chaos.session import Attempt
 from machine.process import run
 
 

@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from chaos import spares
-from chaos.inside import REMOTE, Inside, Session
+from chaos.inside import Inside
+from chaos.session import REMOTE, Session
 from chaos.spares import Offer, taken
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
@@ -123,7 +124,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from chaos.inside import REMOTE
+from chaos.session import REMOTE
 from chaos.spares import Offer
 guests = [SimpleNamespace(name=name, exec_argv=lambda words, tty: list(words)) for name in "ab"]
 offer = Offer(Path(sys.argv[1]), [(guest, "run") for guest in guests], REMOTE)

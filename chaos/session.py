@@ -1,0 +1,216 @@
+"""A shell kept open inside a guest, which probes when it is told to.
+
+Starting a program takes long in an emulated guest, and an ssh session more so; so one bash takes requests
+as lines and answers as lines. What it does itself costs one fork at most. How long an attempt has gone unanswered is
+measured here, by this host's monotonic clock, from the guest's word that it tries. Nothing stays in a guest whose
+session ends: bash ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from chaos.spares import END_SECONDS, Piped
+from machine.errors import DeadlineError, LabError
+from machine.process import Completed
+
+ANSWER_SECONDS: Final = 15.0
+"""How long a guest may take to do what a line asks: an emulated one under load forks slowly."""
+
+SCRIPT: Final = r"""
+exec 2>/dev/null
+nl=$'\n'
+tried=()
+exec 8<>/dev/shm/etcd-lab.$$; rm /dev/shm/etcd-lab.$$; errors=/proc/$$/fd/8  # a file that ends with this shell
+while read -r word tag port rest; do
+  case $word in
+  tcp) for a in $rest; do
+      { BASH_ARGV0=$tag; echo "$tag try $a"; s=$EPOCHREALTIME
+        { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null &
+      tried+=($!)
+    done ;;
+  clock) read -r up _ </proc/uptime; echo "$tag clock $EPOCHREALTIME $up" ;;
+  run) IFS= read -r -d '' script
+      : >$errors; said=$( (eval "$script") 2>>$errors </dev/null ); status=$?; wrong=$(<$errors)
+      echo "$tag : ${said//$nl/$nl$tag : }"; echo "$tag ! ${wrong//$nl/$nl$tag ! }"; echo "$tag end $status" ;;
+  drop) kill -9 "${tried[@]}"; wait; tried=(); echo "$tag dropped" ;;
+  esac
+done
+"""
+"""`tcp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`, and `run TAG` with a script and a zero byte on the lines after it.
+Each line of an answer begins with TAG.
+bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
+
+REMOTE: Final = ("env", "LC_ALL=C", "bash", "-c", SCRIPT)
+"""The words that start it in a guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How a TCP connection attempt went: `said` is bash's word on failure, None when nobody answered."""
+
+    tried: bool
+    opened: bool = False
+    said: str | None = None
+    seconds: float | None = None
+    """From SYN to the answer, by the guest's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of a guest's clocks."""
+
+    offset: float
+    """CLOCK_REALTIME of the guest less this host's, in seconds."""
+    uncertainty: float
+    """Half the time the question took: the offset lies within it."""
+    uptime: float
+    at_ns: int
+    """CLOCK_MONOTONIC of this host, in the middle of the question."""
+
+
+class Session:
+    """The shell in one guest. Requests come one at a time; raises LabError when the guest is not reached."""
+
+    def __init__(self, name: str, pipes: tuple[int, int], own: Piped | None = None) -> None:
+        """Talk with a shell through file descriptors, to it and from it; `own` is it, when we started it."""
+        self.name = name
+        self._own = own
+        self._to = open(pipes[0], "w", encoding="utf-8")  # noqa: PTH123, SIM115 - `close` does
+        self._from = open(pipes[1], encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - as above
+        self._lines: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self._tags = itertools.count(1)
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, name=f"inside-{name}", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(cls, argv: Sequence[str], name: str) -> Self:
+        """Start a shell by `argv`."""
+        own = Piped.start(argv)
+        return cls(name, own.pipes, own)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked: one that was taken over may work on after it was closed here."""
+        usable = not self._to.closed and self._reader.is_alive()
+        return usable and (self._own is None or self._own.process.poll() is None)
+
+    def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
+        """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
+        with self._lock:
+            tag = self._say("tcp", port, *addresses)
+            begun = time.monotonic_ns()
+            tried: dict[str, int] = {}
+            done: dict[str, Attempt] = {}
+            while len(done) < len(addresses):
+                now = time.monotonic_ns()
+                ends = [tried.get(one, begun + int((ANSWER_SECONDS - seconds) * 1e9)) for one in addresses]
+                left = max(end for one, end in zip(addresses, ends, strict=True) if one not in done) / 1e9 + seconds
+                line = self._next(tag, left - now / 1e9)
+                if line is None:
+                    break
+                read_attempt(line[1], line[0], tried, done)
+            silent = len(done) < len(addresses)
+            if silent:
+                self._say("drop")
+            return {one: done.get(one, Attempt(tried=one in tried)) for one in addresses}
+
+    def clock(self, times: int = 5) -> Reading:
+        """The guest's clocks; of `times` questions the one that took least."""
+        readings = []
+        with self._lock:
+            for _ in range(times):
+                before, here = time.monotonic_ns(), time.time_ns()
+                tag = self._say("clock")
+                line = self._next(tag, ANSWER_SECONDS)
+                if line is None:
+                    raise LabError(f"{self.name} did not tell its time within {ANSWER_SECONDS:g} s")
+                half = (line[0] - before) // 2
+                _, there, uptime = line[1].split()
+                offset = float(there) - (here + half) / 1e9
+                readings.append(Reading(offset, half / 1e9, float(uptime), before + half))
+        return min(readings, key=lambda one: one.uncertainty)
+
+    def run(self, script: str, seconds: float) -> Completed:
+        """Run a shell script to its end. Raises DeadlineError, and ends the shell then."""
+        with self._lock:
+            ends = time.monotonic() + seconds
+            tag = self._say("run", after=f"{script}\0")
+            said: dict[str, list[str]] = {":": [], "!": []}
+            while line := self._next(tag, ends - time.monotonic()):
+                word, _, text = line[1].partition(" ")
+                if word == "end":
+                    stdout, stderr = ("\n".join([*lines, ""]) if any(lines) else "" for lines in said.values())
+                    return Completed((script,), int(text), stdout, stderr)
+                said[word].append(text)
+        self.close()
+        raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds)
+
+    def hang_up(self) -> None:
+        """Let it end, without waiting for that."""
+        with contextlib.suppress(OSError):
+            self._to.close()
+
+    def close(self) -> None:
+        """End it."""
+        self.hang_up()
+        if self._own:
+            self._own.end()
+        self._reader.join(END_SECONDS)
+        if not self._reader.is_alive():  # else it waits for another's shell, and holds what `close` would wait for
+            self._from.close()
+
+    def _say(self, word: str, *rest: object, after: str = "") -> str:
+        tag = f"q{next(self._tags)}"
+        try:
+            self._to.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
+            self._to.flush()
+        except (OSError, ValueError) as error:
+            self.hang_up()  # its other pipe may close a moment later: who asks at once must not get it again
+            raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
+        return tag
+
+    def _next(self, tag: str, seconds: float) -> tuple[int, str] | None:
+        """The next line of an answer, without its tag, and when it came; None after `seconds`."""
+        ends = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, ends - time.monotonic()))
+            except queue.Empty:
+                return None
+            if line is None:
+                self._lines.put(None)
+                raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.")
+            at, text = line
+            if match := re.match(rf"{tag}:? (.*)", text):
+                return at, match[1]
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError, OSError):  # closed meanwhile
+            for text in self._from:
+                self._lines.put((time.monotonic_ns(), text.rstrip("\n")))
+        self._lines.put(None)
+
+
+_REFUSED = re.compile(r"(?:line \d+: )?/dev/tcp/([^/]+)/\d+: (.+)$")
+
+
+def read_attempt(text: str, at_ns: int, tried: dict[str, int], done: dict[str, Attempt]) -> None:
+    """Take in one line of an answer to `tcp`."""
+    word, _, rest = text.partition(" ")
+    if word == "try":
+        tried[rest] = at_ns
+    elif word == "open":
+        address, begun, ended = rest.split()
+        done[address] = Attempt(tried=True, opened=True, seconds=float(ended) - float(begun))
+    elif match := _REFUSED.match(text):
+        done[match[1]] = Attempt(tried=True, said=match[2])
