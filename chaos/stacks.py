@@ -18,10 +18,8 @@ from pathlib import Path
 
 import pulumi
 from pulumi import automation
-from pulumi.automation._stack import StackInitMode
-from semver import VersionInfo
 
-from chaos import results, spares
+from chaos import automated, results, spares
 from chaos.declared import NOTHING, Standing, foreign, outputs_with, standing
 from chaos.fault_resource import FaultResource
 from chaos.faults.base import Fault, Result
@@ -35,7 +33,6 @@ from machine.engine_state import CHAOS_PROJECT, PROJECT
 from machine.errors import LabError
 from machine.log import Say, say
 from machine.process import tail
-from machine.versions import PULUMI
 
 Program = Callable[[], None]
 
@@ -50,7 +47,7 @@ class Verification:
         self._lab = lab
         self._say = say
         self._engine = Engine(lab.paths, project=CHAOS_PROJECT, say=say)
-        self._stack: _Stack | None = None
+        self._stack: automated.Stack | None = None
         self._offer = lab.paths.run_dir / "spares"
         self.last: tuple[Result, ...] = ()
         """Results of the last update, also when it raised."""
@@ -132,7 +129,7 @@ class Verification:
 
         return program
 
-    def _run(self, faults: Sequence[Fault], act: Callable[[_Stack], object]) -> list[Result]:
+    def _run(self, faults: Sequence[Fault], act: Callable[[automated.Stack], object]) -> list[Result]:
         """Let the engine act on `faults`, and take what the providers told."""
         failure: automation.CommandError | None = None
         stack = self._opened()
@@ -163,12 +160,12 @@ class Verification:
                 return Offer(self._offer, shells, REMOTE)
         return contextlib.nullcontext()
 
-    def _opened(self) -> _Stack:
+    def _opened(self) -> automated.Stack:
         if self._stack is None:
             self._engine.recover()
             paths = {"PYTHONPATH": _python_path(self._lab.paths.checkout), spares.VARIABLE: str(self._offer)}
             environment = {**self._engine.environment, **paths}
-            self._stack = _Stack(self._engine, environment)
+            self._stack = automated.Stack(self._engine, environment)
         return self._stack
 
     def _discard_foreign(self) -> None:
@@ -178,44 +175,6 @@ class Verification:
             self._engine.recover()
             self._engine.remove_stack(force=True)
             self._stack = None
-
-
-class _Stack(automation.Stack):
-    """A stack whose updates read nothing back: each reading would be one more start of the CLI."""
-
-    def __init__(self, engine: Engine, environment: Mapping[str, str]) -> None:
-        workspace = _Workspace(
-            work_dir=str(engine.directory),
-            env_vars=environment,
-            project_settings=automation.ProjectSettings(name=engine.project, runtime="python"),
-            pulumi_command=_Command(),
-        )
-        if engine.deployment() is None:
-            workspace.create_stack(engine.name)
-        super().__init__(engine.name, workspace, StackInitMode.SELECT)
-
-    def outputs(self) -> automation.OutputMap:
-        """Nothing; see Verification.outputs."""
-        return {}
-
-    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:  # noqa: ARG002
-        """Nothing that anybody reads."""
-        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
-
-
-class _Workspace(automation.LocalWorkspace):
-    """A workspace that need not be asked which stack is meant: every command names it."""
-
-    def select_stack(self, stack_name: str) -> None:
-        """Nothing."""
-
-
-class _Command(automation.PulumiCommand):
-    """The CLI of our tool chain, whose version is pinned and need not be asked for."""
-
-    def __init__(self) -> None:
-        self.command = "pulumi"
-        self.version = VersionInfo.parse(PULUMI)
 
 
 def _python_path(checkout: Path) -> str:

@@ -1,0 +1,89 @@
+"""The Automation API without asking the CLI for what is known: version, selection, outputs, history (decision 9)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from pulumi import automation
+from pulumi.automation._stack import StackInitMode
+from pulumi.automation.errors import create_command_error
+from semver import VersionInfo
+
+from machine.engine import Engine
+from machine.versions import PULUMI
+
+
+class Stack(automation.Stack):
+    """A stack whose updates read nothing back: each reading would be one more start of the CLI."""
+
+    def __init__(self, engine: Engine, environment: Mapping[str, str]) -> None:
+        workspace = _Workspace(
+            work_dir=str(engine.directory),
+            env_vars=environment,
+            project_settings=automation.ProjectSettings(name=engine.project, runtime="python"),
+            pulumi_command=Cli(),
+        )
+        if engine.deployment() is None:
+            workspace.create_stack(engine.name)
+        super().__init__(engine.name, workspace, StackInitMode.SELECT)
+
+    def outputs(self) -> automation.OutputMap:
+        """Nothing; see Verification.outputs."""
+        return {}
+
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:  # noqa: ARG002
+        """Nothing that anybody reads."""
+        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
+
+
+class _Workspace(automation.LocalWorkspace):
+    """A workspace that need not be asked which stack is meant: every command names it."""
+
+    def select_stack(self, stack_name: str) -> None:
+        """Nothing."""
+
+
+class Cli(automation.PulumiCommand):
+    """The CLI of our tool chain, whose version is pinned and need not be asked for."""
+
+    def __init__(self, command: str = "pulumi") -> None:
+        self.command = command
+        self.version = VersionInfo.parse(PULUMI)
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: automation.OnOutput | None = None,
+        on_error: automation.OnOutput | None = None,
+    ) -> automation.CommandResult:
+        """As the SDK does, and quiet at Ctrl-C, where the SDK's threads go on reading from pipes that were closed.
+
+        The engine has Ctrl-C from the terminal too, and is waited for while it ends in order.
+        """
+        words = [self.command, "--non-interactive", *args]
+        environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(words, stdout=pipe, stderr=pipe, cwd=cwd, env=environment, encoding="utf-8") as process:
+            try:
+                out, err = process.communicate()
+            except KeyboardInterrupt:
+                process.communicate()
+                raise
+        if on_output:
+            _tell(on_output, out)
+        if on_error:
+            _tell(on_error, err)
+        result = automation.CommandResult(out.rstrip("\n"), err.rstrip("\n"), process.returncode)
+        if process.returncode != 0:
+            raise create_command_error(result)
+        return result
+
+
+def _tell(callback: Callable[[str], object], text: str) -> None:
+    for line in text.splitlines():
+        callback(line)

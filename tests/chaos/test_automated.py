@@ -1,0 +1,70 @@
+"""The CLI as the Automation API calls it, with a stand-in for the program: what it says, how it fails, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pulumi import automation
+
+from chaos.automated import Cli
+
+SAYS = """#!/bin/sh
+echo "$@"
+echo "$PULUMI_AUTOMATION_API $MORE"
+echo two >&2
+exit ${STATUS:-0}
+"""
+
+
+def program(directory: Path, text: str) -> str:
+    path = directory / "program"
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_what_it_says_is_given_back_and_told_line_by_line(tmp_path: Path) -> None:
+    out: list[str] = []
+    err: list[str] = []
+    cli = Cli(program(tmp_path, SAYS))
+    result = cli.run(["up", "--yes"], str(tmp_path), {"MORE": "more"}, out.append, err.append)
+    assert (result.stdout, result.stderr, result.code) == ("--non-interactive up --yes\ntrue more", "two", 0)
+    assert (out, err) == (["--non-interactive up --yes", "true more"], ["two"])
+
+
+def test_a_failure_is_the_sdk_s_own_error(tmp_path: Path) -> None:
+    with pytest.raises(automation.CommandError, match="two"):
+        Cli(program(tmp_path, SAYS)).run(["up"], str(tmp_path), {"STATUS": "3"})
+
+
+ENDS_IN_ORDER = """#!/bin/sh
+trap 'echo asked to end; sleep 0.3; echo ended >ended; exit 255' INT
+echo started >started
+while :; do sleep 0.05; done
+"""
+
+CALLER = """
+import sys
+from chaos.automated import Cli
+try:
+    Cli(sys.argv[1]).run(["up"], sys.argv[2], {})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_at_ctrl_c_the_program_ends_in_order_and_nothing_else_is_said(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", CALLER, program(tmp_path, ENDS_IN_ORDER), str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as caller:
+        while not (tmp_path / "started").exists():
+            assert caller.poll() is None
+        os.killpg(caller.pid, signal.SIGINT)
+        out, err = caller.communicate(timeout=20)
+    assert (tmp_path / "ended").exists(), "it was waited for"
+    assert (out, err) == ("interrupted\n", "")
