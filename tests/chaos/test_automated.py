@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,11 @@ def test_a_failure_is_the_sdk_s_own_error(tmp_path: Path) -> None:
         Cli(program(tmp_path, SAYS)).run(["up"], str(tmp_path), {"STATUS": "3"})
 
 
-ENDS_IN_ORDER = """#!/bin/sh
-trap 'echo asked to end; sleep 0.3; echo ended >ended; exit 255' INT
+WORKS_ON = """#!/bin/sh
+trap 'echo asked to end' INT
 echo started >started
-while :; do sleep 0.05; done
+for _ in $(seq 20); do echo working; sleep 0.05; done
+echo ended >ended
 """
 
 CALLER = """
@@ -58,13 +60,16 @@ except KeyboardInterrupt:
 """
 
 
-def test_at_ctrl_c_the_program_ends_in_order_and_nothing_else_is_said(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", CALLER, program(tmp_path, ENDS_IN_ORDER), str(tmp_path)]
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_at_ctrl_c_the_program_ends_in_order_and_nothing_else_is_said(
+    tmp_path: Path, kill: Callable[[int, int], None]
+) -> None:
+    argv = [sys.executable, "-c", CALLER, program(tmp_path, WORKS_ON), str(tmp_path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as caller:
         while not (tmp_path / "started").exists():
             assert caller.poll() is None
-        os.killpg(caller.pid, signal.SIGINT)
+        kill(caller.pid, signal.SIGINT)
         out, err = caller.communicate(timeout=20)
     assert (tmp_path / "ended").exists(), "it was waited for"
     assert (out, err) == ("interrupted\n", "")
