@@ -61,7 +61,7 @@ class Cli(automation.PulumiCommand):
         on_output: automation.OnOutput | None = None,
         on_error: automation.OnOutput | None = None,
     ) -> automation.CommandResult:
-        """As the SDK does, but for Ctrl-C: there the SDK closes the pipes at once, and the engine dies of writing to them.
+        """As the SDK does, but for Ctrl-C: there the SDK closes the pipes, and the engine dies of writing to them.
 
         The engine has Ctrl-C from the terminal too, and is waited for while it ends in order.
         """
