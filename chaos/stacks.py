@@ -132,8 +132,8 @@ class Verification:
     def _run(self, faults: Sequence[Fault], act: Callable[[automated.Stack], object]) -> list[Result]:
         """Let the engine act on `faults`, and take what the providers told."""
         failure: automation.CommandError | None = None
-        stack = self._opened()
         try:
+            stack = self._opened()
             with self._spares(faults):
                 act(stack)
         except automation.CommandError as error:
