@@ -34,7 +34,7 @@ class Stack(automation.Stack):
         """Nothing; see Verification.outputs."""
         return {}
 
-    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:  # noqa: ARG002
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:  # noqa: ARG002 - as the SDK has it
         """Nothing that anybody reads."""
         return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
 

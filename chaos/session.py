@@ -157,7 +157,7 @@ class Session:
 
     def hang_up(self) -> None:
         """Let it end, without waiting for that."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended already, and what was on the way to it is lost
             self._to.close()
 
     def close(self) -> None:

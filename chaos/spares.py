@@ -39,7 +39,7 @@ class Offer:
         shells = list(wanted)
         self._path = path
         self._started: list[Piped] = []
-        self._held: set[int] = set()
+        self._untaken: list[Piped] = []
         self._lock = threading.Lock()
         self._closed = False
         self._opened: dict[str, Future[Piped]] = {_key(shell.name, use): Future() for shell, use in shells}
@@ -63,13 +63,13 @@ class Offer:
     def close(self) -> None:
         """Offer nothing any more, and end every shell that was opened; those handed over have done their work."""
         self._path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        with contextlib.suppress(OSError):  # the thread may have ended already
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes it
         self._listener.close()
         with self._lock:  # who still connects to a guest opens nothing there any more
             self._closed = True
-            for one in self._started:
-                self._let_go(one)
+            for one in self._untaken:
+                one.let_go()
         for one in self._started:
             one.end()
 
@@ -81,7 +81,7 @@ class Offer:
                     return
                 one = Piped.start(argv)
                 self._started.append(one)
-                self._held.update(one.pipes)
+                self._untaken.append(one)
             opened.set_result(one)
         except (LabError, OSError) as error:
             opened.set_exception(error)
@@ -96,20 +96,15 @@ class Offer:
 
     def _answer(self, peer: socket.socket) -> None:
         """Hand over what is asked for, once it is open; nothing when there is none (any more)."""
-        with peer, contextlib.suppress(OSError, LabError, TimeoutError, ValueError):
+        with peer, contextlib.suppress(OSError, LabError, ValueError):  # who asks opens a shell of its own then
             asked = self._opened.pop(peer.recv(1024).decode(), None)
             if asked is not None:
                 one = asked.result(CONNECT_SECONDS)
                 with self._lock:
                     if not self._closed:
                         socket.send_fds(peer, [b"!"], list(one.pipes))
-                        self._let_go(one)  # the shell is to end with its new owner
-
-    def _let_go(self, one: Piped) -> None:
-        """Close our ends of its pipes, once."""
-        for pipe in self._held & set(one.pipes):
-            os.close(pipe)
-        self._held -= set(one.pipes)
+                        self._untaken.remove(one)
+                        one.let_go()  # the shell is to end with its new owner
 
 
 def taken(node: str, use: str) -> tuple[int, int] | None:
@@ -153,6 +148,11 @@ class Piped:
             os.close(theirs)
             os.close(said)
         return cls(process, (to, back))
+
+    def let_go(self) -> None:
+        """Close our ends of its pipes."""
+        for pipe in self.pipes:
+            os.close(pipe)
 
     def end(self) -> None:
         """Wait until it has ended, its pipes being closed; kill it when it does not."""

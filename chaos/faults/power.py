@@ -209,7 +209,7 @@ class Reset(PowerFault, OneShot):
         """The hypervisor, and how."""
         return "hypervisor" if lab.manifest.hypervisor.accelerator == "kvm" else "hypervisor (power off and on)"
 
-    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:  # noqa: ARG002
+    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:  # noqa: ARG002 - as the others take it
         """None: they would not live through it."""
         return set()
 
