@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from chaos.session import REMOTE, Reading, Session
 from chaos.spares import taken
 from machine.errors import DeadlineError, LabError, ToolError
 from machine.process import Completed, tail
 from machine.ssh import Shell
+
+Answer = TypeVar("Answer")
 
 
 class Inside:
@@ -45,19 +48,26 @@ class Inside:
             opened.close()
             raise LabError(f"The lab was closed while a shell in {shell.name} was being opened")
 
-    def run(self, shell: Shell, script: str, seconds: float, *, check: bool = True) -> Completed:
-        """Run a script that may be repeated in a guest, as Shell.run does, without the cost of a session of its own.
+    def ask(self, shell: Shell, question: Callable[[Session], Answer], use: str = "probe") -> Answer:
+        """Ask the shell in a guest; one that was lost meanwhile shows only then, and is opened anew, once.
 
-        In a shell beside the one that probes; a shell that was lost meanwhile is opened anew, once. Raises LabError
-        when the guest is not reached, ToolError when the script fails and `check` is set, DeadlineError.
+        Raises LabError when the guest is not reached, and what `question` raises.
         """
-        ends = time.monotonic() + seconds
         try:
-            done = self.session(shell, "run").run(script, seconds)
+            return question(self.session(shell, use))
         except DeadlineError:
             raise
         except LabError:
-            done = self.session(shell, "run").run(script, max(1.0, ends - time.monotonic()))
+            return question(self.session(shell, use))
+
+    def run(self, shell: Shell, script: str, seconds: float, *, check: bool = True) -> Completed:
+        """Run a script that may be repeated in a guest, as Shell.run does, without the cost of a session of its own.
+
+        In a shell beside the one that probes. Raises LabError when the guest is not reached, ToolError when the script
+        fails and `check` is set, DeadlineError.
+        """
+        ends = time.monotonic() + seconds
+        done = self.ask(shell, lambda session: session.run(script, max(1.0, ends - time.monotonic())), "run")
         if check and not done.ok:
             raise ToolError(
                 f"A command on {shell.name} ended with status {done.status}",

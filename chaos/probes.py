@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from chaos.session import ANSWER_SECONDS, Attempt
+from chaos.session import Attempt, Hearing
 from machine import libvirt_api
 from machine.errors import LabError
 from machine.netns import connect
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
+
+Answer = TypeVar("Answer")
 
 SILENCE_SECONDS = 1.2
 """How long a connection attempt must go unanswered to count: longer than the first retransmission of a SYN (1 s)."""
@@ -69,12 +73,8 @@ def tcp_attempts(
 
 
 def _tried(lab: Lab, source: str, addresses: list[str], port: int, seconds: float) -> dict[str, Attempt]:
-    shell = lab.shell(source)
-    for _ in range(2):  # a shell that was lost meanwhile shows only when it is asked
-        try:
-            return lab.inside.session(shell).tcp(addresses, port, seconds)
-        except LabError:
-            lab.inside.forget(source)
+    with suppress(LabError):
+        return lab.inside.ask(lab.shell(source), lambda shell: shell.tcp(addresses, port, seconds))
     return dict.fromkeys(addresses, Attempt(tried=False))
 
 
@@ -96,79 +96,55 @@ def classify_refusal(message: str) -> Reach:
     return Reach.UNKNOWN
 
 
-PROBE_TABLE = "etcdlab_faults_probe"
-"""nftables table in a guest while datagrams are awaited; begins as every table of ours, so that healing finds it."""
-
-DATAGRAM_PORT = 33434
-"""Where datagrams go: nobody listens there (the first port of traceroute(8))."""
-
-ARM = f"""nft -f - <<'END'
-add table inet {PROBE_TABLE}
-delete table inet {PROBE_TABLE}
-table inet {PROBE_TABLE} {{
-set seen {{ type ipv4_addr; flags dynamic, timeout; timeout 60s; }}
-chain in {{ type filter hook input priority 100; udp dport {DATAGRAM_PORT} add @seen {{ ip saddr }} drop; }}
-}}
-END"""
-"""Script that lets a guest note who sends it datagrams."""
+HEARING_SECONDS = 2.0
+"""How long a datagram that ought to be heard is waited for, as another fault may make the line slow."""
 
 
 def datagrams(lab: Lab, pairs: Mapping[tuple[str, str], bool]) -> dict[tuple[str, str], bool | None]:
-    """Send UDP datagrams along directed pairs; whether the target's kernel saw one. None: could not be probed.
+    """Send UDP datagrams along directed pairs; whether a program at the target heard one. None: could not be probed.
 
-    The target notes senders in an nftables set, after every rule that may drop (a cut inside it comes first). `pairs`
-    says what is expected: one that ought to be seen is waited for, as another fault may make the line slow or lossy.
+    `pairs` says what is expected: one that ought to be heard is waited for, the others for as long as a connection
+    attempt must go unanswered to count.
     """
-    sources = list(dict.fromkeys(source for source, _ in pairs))
-    targets = list(dict.fromkeys(target for _, target in pairs))
+    mark = f"etcd-lab-{time.monotonic_ns()}"
+    addresses = {node.name: str(node.address) for node in lab.manifest.nodes}
+    with ExitStack() as hearing, ThreadPoolExecutor(max(1, len(pairs))) as pool:
 
-    def address(node: str) -> str:
-        return str(lab.manifest.node(node).address)
+        def hear(target: str) -> Hearing:
+            return lab.inside.ask(lab.shell(target), lambda shell: hearing.enter_context(shell.hearing(mark)))
 
-    def said(node: str, script: str) -> str | None:
-        try:
-            return lab.inside.run(lab.shell(node), script, ANSWER_SECONDS + 10).stdout
-        except LabError:
-            return None
+        def send(source: str) -> set[tuple[str, int]]:
+            targets = [target for start, target in pairs if start == source and target in ears]
+            to = [(addresses[target], ears[target].port) for target in targets]
+            return lab.inside.ask(lab.shell(source), lambda shell: shell.send(mark, to))
 
-    def send(source: str) -> str:
-        return said(source, send_script([address(target) for start, target in pairs if start == source])) or ""
+        def listen(target: str) -> set[str]:
+            expected = {addresses[source]: seen for (source, to), seen in pairs.items() if to == target}
+            awaited = [address for address, seen in expected.items() if seen]
+            silent = len(awaited) < len(expected)
+            return ears[target].senders(awaited, SILENCE_SECONDS if silent else HEARING_SECONDS, whole=silent)
 
-    def read(target: str) -> str | None:
-        awaited = [address(source) for (source, to), expected in pairs.items() if expected and to == target]
-        return said(target, read_script(awaited))
-
-    if not pairs:
-        return {}
-    with ThreadPoolExecutor(len(pairs)) as pool:
-        armed = dict(zip(targets, pool.map(lambda node: said(node, ARM), targets), strict=True))
-        sent = dict(zip(sources, pool.map(send, sources), strict=True))
-        listed = dict(zip(targets, pool.map(read, targets), strict=True))
+        ears = _answered(pool, hear, {target for _, target in pairs})
+        sent = _answered(pool, send, {source for source, _ in pairs})
+        heard = _answered(pool, listen, ears)
     found: dict[tuple[str, str], bool | None] = {}
     for source, target in pairs:
-        text = listed[target]
-        known = armed[target] is not None and text is not None and address(target) in sent[source].split()
-        found[source, target] = f"{address(source)} " in (text or "") if known else None
+        known = target in heard and (addresses[target], ears[target].port) in sent.get(source, ())
+        found[source, target] = addresses[source] in heard[target] if known else None
     return found
 
 
-def send_script(addresses: Iterable[str]) -> str:
-    """Script that sends ten datagrams to each address and tells to whom it did.
+def _answered(pool: Executor, ask: Callable[[str], Answer], nodes: Iterable[str]) -> dict[str, Answer]:
+    """What the guests that can be asked answer, all asked at the same time."""
 
-    A line may lose some: where 30 % go, all ten do in six tries of a million.
-    """
-    send = f"for _ in {{1..10}}; do echo probe >/dev/udp/$a/{DATAGRAM_PORT}; done"
-    return f"for a in {' '.join(addresses)}; do {send} && echo $a; done; :"
+    def asked(node: str) -> Answer | None:
+        with suppress(LabError):
+            return ask(node)
+        return None
 
-
-def read_script(awaited: Iterable[str]) -> str:
-    """Script that tells the senders whose datagrams came, and forgets them; waits 2 s at most for the `awaited`."""
-    return (
-        f"for _ in {{1..10}}; do seen=$(nft list set inet {PROBE_TABLE} seen) || exit; late=\n"
-        f'  for a in {" ".join(awaited)}; do [[ $seen == *"$a "* ]] || late=$a; done\n'
-        '  [ -z "$late" ] && break; sleep 0.2\n'
-        f'done\necho "$seen"; nft delete table inet {PROBE_TABLE}'
-    )
+    names = list(nodes)
+    answers = zip(names, pool.map(asked, names), strict=True)
+    return {node: answer for node, answer in answers if answer is not None}
 
 
 def linked(lab: Lab) -> list[str]:

@@ -14,7 +14,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -25,6 +25,32 @@ from machine.process import Completed
 ANSWER_SECONDS: Final = 15.0
 """How long a guest may take to do what a line asks: an emulated one under load forks slowly."""
 
+LISTENER: Final = r"""
+use Socket;
+$| = 1;
+socket(my $heard, AF_INET, SOCK_DGRAM, 0) or exit 1;
+bind($heard, pack_sockaddr_in(0, INADDR_ANY)) or exit 1;
+my ($port) = unpack_sockaddr_in(getsockname($heard));
+my ($tag, $mark, %known) = ("", "");
+while (1) {
+  my $ready = "";
+  vec($ready, fileno($_), 1) = 1 for *STDIN, $heard;
+  select($ready, undef, undef, undef);
+  if (vec($ready, fileno(STDIN), 1)) {
+    sysread(STDIN, my $line, 512) or exit;
+    ($tag, $mark) = split " ", $line;
+    %known = ();
+    print "$tag hears $port\n";
+  }
+  if (vec($ready, fileno($heard), 1) and my $from = recv($heard, my $text, 512, 0)) {
+    my $sender = inet_ntoa((unpack_sockaddr_in($from))[1]);
+    print "$tag from $sender\n" if $text eq $mark and not $known{$sender}++;
+  }
+}
+"""
+"""Perl, which every Debian has: tells who sends it datagrams that say `mark`, from the line `TAG MARK` on. It listens
+at a port of the kernel's choice, so that several shells do not meet, and ends with the shell that it belongs to."""
+
 SCRIPT: Final = r"""
 exec 2>/dev/null
 nl=$'\n'
@@ -34,23 +60,29 @@ while read -r word tag port rest; do
   case $word in
   tcp) for a in $rest; do
       { BASH_ARGV0=$tag; echo "$tag try $a"; s=$EPOCHREALTIME
-        { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null &
+        { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null 9>&- &
       tried+=($!)
     done ;;
   clock) read -r up _ </proc/uptime; echo "$tag clock $EPOCHREALTIME $up" ;;
   run) IFS= read -r -d '' script
-      : >$errors; said=$( (eval "$script") 2>>$errors </dev/null ); status=$?; wrong=$(<$errors)
+      : >$errors; said=$( (eval "$script") 2>>$errors </dev/null 9>&- ); status=$?; wrong=$(<$errors)
       echo "$tag : ${said//$nl/$nl$tag : }"; echo "$tag ! ${wrong//$nl/$nl$tag ! }"; echo "$tag end $status" ;;
-  drop) kill -9 "${tried[@]}"; wait; tried=(); echo "$tag dropped" ;;
+  hear) [ -e /proc/$$/fd/9 ] || exec 9> >(exec perl -e "$1"); echo "$tag $port" >&9 ;;
+  send) for a in $rest; do
+      for _ in {1..10}; do printf %s $port >/dev/udp/$a; done && echo "$tag to $a"
+    done; echo "$tag sent" ;;
+  drop) kill -9 "${tried[@]}"; wait "${tried[@]}"; tried=(); echo "$tag dropped" ;;
   esac
 done
 """
 """`tcp TAG PORT ADDRESS…`, `clock TAG`, `drop TAG`, and `run TAG` with a script and a zero byte on the lines after it.
+`hear TAG MARK` and `send TAG MARK ADDRESS/PORT…` for datagrams: ten to each, as a line may lose some (where it loses
+30 %, all ten go in six tries of a million).
 Each line of an answer begins with TAG.
 bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
 
-REMOTE: Final = ("env", "LC_ALL=C", "bash", "-c", SCRIPT)
-"""The words that start it in a guest."""
+REMOTE: Final = ("env", "LC_ALL=C", "bash", "-c", SCRIPT, "etcd-lab", LISTENER)
+"""The words that start it in a guest; what listens is its first argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +110,10 @@ class Reading:
 
 
 class Session:
-    """The shell in one guest. Requests come one at a time; raises LabError when the guest is not reached."""
+    """The shell in one guest. Requests come one at a time, but for those of datagrams, which run beside the others.
+
+    Raises LabError when the guest is not reached.
+    """
 
     def __init__(self, name: str, pipes: tuple[int, int], own: Piped | None = None) -> None:
         """Talk with a shell through file descriptors, to it and from it; `own` is it, when we started it."""
@@ -86,9 +121,16 @@ class Session:
         self._own = own
         self._to = open(pipes[0], "w", encoding="utf-8")  # noqa: PTH123, SIM115 - `close` does
         self._from = open(pipes[1], encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - as above
-        self._lines: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self._answers: dict[str, queue.SimpleQueue[tuple[int, str] | None]] = {}
+        """What was said, by the request's tag; None is its end, as the shell was lost."""
+        self._lost = False
         self._tags = itertools.count(1)
         self._lock = threading.Lock()
+        """Held all through a request."""
+        self._telling = threading.Lock()
+        """Held while a line is written."""
+        self._known = threading.Lock()
+        """Held while `_answers` or `_lost` change."""
         self._reader = threading.Thread(target=self._read, name=f"inside-{name}", daemon=True)
         self._reader.start()
 
@@ -106,8 +148,7 @@ class Session:
 
     def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
         """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
-        with self._lock:
-            tag = self._say("tcp", port, *addresses)
+        with self._lock, self._asked("tcp", port, *addresses) as tag:
             begun = time.monotonic_ns()
             tried: dict[str, int] = {}
             done: dict[str, Attempt] = {}
@@ -121,7 +162,8 @@ class Session:
                 read_attempt(line[1], line[0], tried, done)
             silent = len(done) < len(addresses)
             if silent:
-                self._say("drop")
+                with self._asked("drop"):
+                    pass  # nobody waits for the word that it is done
             return {one: done.get(one, Attempt(tried=one in tried)) for one in addresses}
 
     def clock(self, times: int = 5) -> Reading:
@@ -130,10 +172,8 @@ class Session:
         with self._lock:
             for _ in range(times):
                 before, here = time.monotonic_ns(), time.time_ns()
-                tag = self._say("clock")
-                line = self._next(tag, ANSWER_SECONDS)
-                if line is None:
-                    raise LabError(f"{self.name} did not tell its time within {ANSWER_SECONDS:g} s")
+                with self._asked("clock") as tag:
+                    line = self._answer(tag, "its time")
                 half = (line[0] - before) // 2
                 _, there, uptime = line[1].split()
                 offset = float(there) - (here + half) / 1e9
@@ -142,9 +182,8 @@ class Session:
 
     def run(self, script: str, seconds: float) -> Completed:
         """Run a shell script to its end. Raises DeadlineError, and ends the shell then."""
-        with self._lock:
-            ends = time.monotonic() + seconds
-            tag = self._say("run", after=f"{script}\0")
+        ends = time.monotonic() + seconds
+        with self._lock, self._asked("run", after=f"{script}\0") as tag:
             said: dict[str, list[str]] = {":": [], "!": []}
             while line := self._next(tag, ends - time.monotonic()):
                 word, _, text = line[1].partition(" ")
@@ -154,6 +193,22 @@ class Session:
                 said[word].append(text)
         self.close()
         raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds)
+
+    @contextlib.contextmanager
+    def hearing(self, mark: str) -> Iterator[Hearing]:
+        """Note from now on who sends this guest datagrams that say `mark`."""
+        with self._asked("hear", mark) as tag:
+            _, port = self._answer(tag, "where it hears datagrams")[1].split()
+            yield Hearing(int(port), lambda seconds: self._next(tag, seconds))
+
+    def send(self, mark: str, targets: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Send ten datagrams that say `mark` to each address and port; gives those that it could send to."""
+        places = {f"{address}/{port}": (address, port) for address, port in targets}
+        sent: set[tuple[str, int]] = set()
+        with self._asked("send", mark, *places) as tag:
+            while (line := self._answer(tag, "whether it sent datagrams"))[1] != "sent":
+                sent.add(places[line[1].removeprefix("to ")])
+        return sent
 
     def hang_up(self) -> None:
         """Let it end, without waiting for that."""
@@ -169,36 +224,82 @@ class Session:
         if not self._reader.is_alive():  # else it waits for another's shell, and holds what `close` would wait for
             self._from.close()
 
-    def _say(self, word: str, *rest: object, after: str = "") -> str:
+    @contextlib.contextmanager
+    def _asked(self, word: str, *rest: object, after: str = "") -> Iterator[str]:
+        """Say something; gives the tag by which `_next` knows the answer, within the block."""
         tag = f"q{next(self._tags)}"
+        with self._known:
+            if self._lost:
+                raise self._lost_error()
+            self._answers[tag] = queue.SimpleQueue()
         try:
-            self._to.write(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
-            self._to.flush()
+            self._say(" ".join(map(str, (word, tag, *rest))) + "\n" + after)
+            yield tag
+        finally:
+            with self._known:
+                del self._answers[tag]
+
+    def _say(self, text: str) -> None:
+        try:
+            with self._telling:
+                self._to.write(text)
+                self._to.flush()
         except (OSError, ValueError) as error:
             self.hang_up()  # its other pipe may close a moment later: who asks at once must not get it again
-            raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.") from error
-        return tag
+            raise self._lost_error() from error
+
+    def _lost_error(self) -> LabError:
+        return LabError(f"Lost the shell in {self.name}", next="The next question opens another.")
+
+    def _answer(self, tag: str, what: str) -> tuple[int, str]:
+        """The next line of an answer, which must come; raises LabError."""
+        line = self._next(tag, ANSWER_SECONDS)
+        if line is None:
+            raise LabError(f"{self.name} did not tell {what} within {ANSWER_SECONDS:g} s")
+        return line
 
     def _next(self, tag: str, seconds: float) -> tuple[int, str] | None:
         """The next line of an answer, without its tag, and when it came; None after `seconds`."""
-        ends = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, ends - time.monotonic()))
-            except queue.Empty:
-                return None
-            if line is None:
-                self._lines.put(None)
-                raise LabError(f"Lost the shell in {self.name}", next="The next question opens another.")
-            at, text = line
-            if match := re.match(rf"{tag}:? (.*)", text):
-                return at, match[1]
+        try:
+            line = self._answers[tag].get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+        if line is None:
+            raise self._lost_error()
+        return line
 
     def _read(self) -> None:
         with contextlib.suppress(ValueError, OSError):  # closed meanwhile
             for text in self._from:
-                self._lines.put((time.monotonic_ns(), text.rstrip("\n")))
-        self._lines.put(None)
+                at = time.monotonic_ns()
+                # bash's own messages have a colon after the tag, which is the shell's name there
+                if match := re.match(r"(q\d+):? (.*)", text):
+                    with self._known:
+                        if waiting := self._answers.get(match[1]):
+                            waiting.put((at, match[2]))
+        with self._known:
+            self._lost = True
+            for waiting in self._answers.values():
+                waiting.put(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """A guest that notes who sends it datagrams."""
+
+    port: int
+    """UDP port that it hears at, on all its addresses."""
+    _next: Callable[[float], tuple[int, str] | None]
+
+    def senders(self, awaited: Iterable[str], seconds: float, *, whole: bool) -> set[str]:
+        """Addresses of those heard, within `seconds`; at once when all `awaited` are, but for a `whole` time."""
+        ends = time.monotonic() + seconds
+        heard: set[str] = set()
+        missing = set(awaited)
+        while (missing or whole) and (line := self._next(ends - time.monotonic())):
+            heard.add(line[1].removeprefix("from "))
+            missing -= heard
+        return heard
 
 
 _REFUSED = re.compile(r"(?:line \d+: )?/dev/tcp/([^/]+)/\d+: (.+)$")

@@ -129,17 +129,13 @@ class OneWay(Partition):
         """From the first group to the second."""
         return tuple(Flow(source, target) for source in self.groups[0] for target in self.groups[1])
 
-    def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:
-        """Datagrams are sent and seen by scripts."""
-        return super().shells(nodes) | {(node, "run") for node in self.nodes}
-
     def further(self, lab: Lab, nodes: Sequence[str], others: Sequence[Flow], *, in_force: bool) -> list[Proof]:
-        """A datagram along each direction between the groups: seen at the target, or not."""
+        """A datagram along each direction between the groups: heard at the target, or not."""
         ways = [way.pair for flow in self.flows for way in both_ways(*flow.pair) if set(flow.pair) <= set(nodes)]
         pairs = [pair for pair in ways if not any(other.drops(*pair) for other in others)]
         cut = {flow.pair for flow in self.flows} if in_force else set()
         expected = {pair: pair not in cut for pair in pairs}
-        words = {True: "seen", False: "not seen", None: "could not be probed"}
+        words = {True: "heard", False: "not heard", None: "could not be probed"}
         return [
             Proof(
                 f"datagram {pair[0]} > {pair[1]}", pair[1], words[expected[pair]], words[seen], seen is expected[pair]

@@ -284,7 +284,7 @@ def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there
     [
         (Partition((("a",), ("b", "c"))), "abc", ""),
         (Partition((("a",), ("b",)), params={"where": "guest"}), "abc", "ab"),
-        (OneWay((("a",), ("b",))), "abc", "ab"),
+        (OneWay((("a",), ("b",))), "abc", ""),
         (DnsGone((("a", "b"),)), "", "ab"),  # it tries no connection
         (DnsGone((("a",),), params={"where": "guest"}), "", "a"),
     ],

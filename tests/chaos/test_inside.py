@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import cast
@@ -31,6 +32,20 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody answers: a listener whose backlog is full drops further SYNs, as a cut would."""
+    with socket.socket() as server, contextlib.ExitStack() as held:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
 def test_an_open_port_and_a_refusing_one_are_both_told_at_once(session: Session, listener: int) -> None:
     begun = time.monotonic()
     found = session.tcp(["127.0.0.1", "127.0.0.2"], listener, 9)
@@ -41,24 +56,71 @@ def test_an_open_port_and_a_refusing_one_are_both_told_at_once(session: Session,
     assert time.monotonic() - begun < 5
 
 
-def test_an_attempt_that_nobody_answers_is_over_after_its_time_and_the_shell_goes_on(session: Session) -> None:
-    """A listener whose backlog is full drops further SYNs, as a cut would."""
-    with socket.socket() as server, contextlib.ExitStack() as held:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        port = server.getsockname()[1]
-        for _ in range(3):
-            waiting = held.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
-        begun = time.monotonic()
-        found = session.tcp(["127.0.0.1", "127.0.0.2"], port, 0.5)
-        assert 0.5 <= time.monotonic() - begun < 3
-        assert found["127.0.0.1"].tried
-        assert not found["127.0.0.1"].opened
-        assert found["127.0.0.1"].said is None
-        assert found["127.0.0.2"].said == "Connection refused"
+def test_an_attempt_that_nobody_answers_is_over_after_its_time_and_the_shell_goes_on(
+    session: Session, deaf_port: int
+) -> None:
+    begun = time.monotonic()
+    found = session.tcp(["127.0.0.1", "127.0.0.2"], deaf_port, 0.5)
+    assert 0.5 <= time.monotonic() - begun < 3
+    assert found["127.0.0.1"].tried
+    assert not found["127.0.0.1"].opened
+    assert found["127.0.0.1"].said is None
+    assert found["127.0.0.2"].said == "Connection refused"
     assert session.clock(1).uncertainty < 1
+
+
+def test_a_datagram_is_heard_with_its_sender_once_and_only_with_its_mark(session: Session) -> None:
+    refused = "255.255.255.255"  # not without SO_BROADCAST (ip(7)), so nothing leaves this host
+    with session.hearing("one") as ears:
+        here = ("127.0.0.1", ears.port)
+        assert session.send("another", [here]) == {here}
+        assert ears.senders({"127.0.0.1"}, 0.3, whole=False) == set()
+        assert session.send("one", [here, (refused, 9)]) == {here}
+        begun = time.monotonic()
+        assert ears.senders({"127.0.0.1"}, 9, whole=False) == {"127.0.0.1"}
+        assert time.monotonic() - begun < 5
+    with session.hearing("two") as ears:
+        assert session.send("two", [here]) == {here}  # the port is the same
+        begun = time.monotonic()
+        assert ears.senders((), 0.5, whole=True) == {"127.0.0.1"}
+        assert time.monotonic() - begun >= 0.5
+
+
+def test_datagrams_are_heard_beside_an_attempt_that_nobody_answers_and_a_script(
+    session: Session, deaf_port: int
+) -> None:
+    done: list[object] = []
+    others = [
+        threading.Thread(target=lambda: done.append(session.tcp(["127.0.0.1"], deaf_port, 3))),
+        threading.Thread(target=lambda: done.append(session.run("echo run", 9).stdout)),
+    ]
+    for thread in others:
+        thread.start()
+    with session.hearing("beside") as ears:
+        session.send("beside", [("127.0.0.1", ears.port)])
+        assert ears.senders({"127.0.0.1"}, 9, whole=False)
+        assert len(done) < 2
+    for thread in others:
+        thread.join(20)
+    assert "run\n" in done
+    assert len(done) == 2
+
+
+def test_what_hears_datagrams_ends_with_its_shell() -> None:
+    opened = Session.start(REMOTE, "here")
+    with opened.hearing("mark") as ears:
+        opened.close()
+        with pytest.raises(LabError, match="here"):
+            ears.senders({"127.0.0.1"}, 9, whole=False)
+    ended = time.monotonic() + 10
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        while True:
+            try:
+                ours.bind(("0.0.0.0", ears.port))  # noqa: S104 - as the listener did, which nobody sends to
+                break
+            except OSError:
+                assert time.monotonic() < ended
+                time.sleep(0.05)
 
 
 def test_the_clock_of_this_host_is_right_within_its_uncertainty(session: Session) -> None:
@@ -76,9 +138,9 @@ def test_a_shell_that_ended_is_an_error_and_known_as_dead(session: Session) -> N
 
 
 def test_a_shell_that_can_be_told_nothing_is_dead_before_its_last_word_was_read() -> None:
-    deaf = Session.start(["bash", "-c", "exec <&-; echo q1 deaf; exec sleep 20"], "deaf")
+    deaf = Session.start(["bash", "-c", "read -r _ tag _; exec <&-; echo $tag sent; exec sleep 20"], "deaf")
     try:
-        assert deaf._next("q1", 5)
+        assert deaf.send("mark", ()) == set()
         with pytest.raises(LabError, match="deaf"):
             deaf.clock(1)
         assert not deaf.alive

@@ -6,16 +6,18 @@ import errno
 import os
 import socket
 from ipaddress import IPv4Address
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from chaos import probes
+from chaos.inside import Inside
 from chaos.probes import Reach, classify_refusal, meaning, received_from
-from chaos.session import Attempt
-from machine.process import run
+from chaos.session import Attempt, Session
+
+if TYPE_CHECKING:
+    from chaos.lab import Lab
 
 
 def test_an_attempt_means_what_came_back() -> None:
@@ -70,35 +72,44 @@ def test_what_was_received_is_told_by_sender_without_the_keep_alives() -> None:
     assert received_from(text) == {"1c3dbc1266e7b820": 1575900.0}
 
 
+class Guests:
+    """A lab of shells on this host, one for each node; some are lost."""
+
+    def __init__(self, lost: str = "") -> None:
+        nodes = [SimpleNamespace(name=name, address=f"127.0.0.{number}") for number, name in enumerate("abc", 1)]
+        self.manifest = SimpleNamespace(nodes=nodes)
+        self.inside = Inside()
+        self._lost = lost
+
+    def shell(self, node: str) -> Any:
+        argv = ["false"] if node in self._lost else None
+        return SimpleNamespace(name=node, exec_argv=lambda words, tty: argv or list(words))  # noqa: ARG005 - as Shell's
+
+
 @pytest.mark.parametrize(
-    ("awaited", "comes_at", "looks"),
-    [((), 99, 1), (("10.0.0.1",), 1, 1), (("10.0.0.1",), 3, 3), (("10.0.0.1", "10.0.0.2"), 1, 10)],
+    ("lost", "cut", "heard"),
+    [
+        ("", "", {"ab": True, "ac": True}),
+        ("", "c", {"ab": True, "ac": False}),
+        ("b", "", {"ab": None, "ac": True}),
+        ("a", "", {"ab": None, "ac": None}),
+    ],
 )
-def test_the_set_is_read_until_all_that_is_awaited_was_seen(
-    awaited: tuple[str, ...], comes_at: int, looks: int, tmp_path: Path
+def test_a_datagram_is_heard_or_not_and_unknown_where_an_end_cannot_be_asked(
+    lost: str, cut: str, heard: dict[str, bool | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fakes = {
-        "nft": f"""echo "$@" >>{tmp_path}/calls
-            [ $(grep -c list {tmp_path}/calls) -lt {comes_at} ] || echo 'elements = {{ 10.0.0.1 timeout 60s }}'""",
-        "sleep": ":",
-    }
-    for name, script in fakes.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = run(["bash", "-c", probes.read_script(awaited)], env={"PATH": path})
-    calls = (tmp_path / "calls").read_text().splitlines()
-    assert sum("list" in call for call in calls) == looks
-    assert calls[-1] == f"delete table inet {probes.PROBE_TABLE}"
-    assert ("10.0.0.1 " in done.stdout) == (comes_at <= looks)
+    """Whatever is sent on this host comes from the address of `a`; a cut here sends nothing, and says that it did."""
+    monkeypatch.setattr(probes, "SILENCE_SECONDS", 0.5)
+    real = Session.send
 
+    def send(shell: Session, mark: str, targets: list[tuple[str, int]]) -> set[tuple[str, int]]:
+        real(shell, mark, [target for target in targets if target[0] != "127.0.0.3" or not cut])
+        return set(targets)
 
-def test_datagrams_are_sent_to_each_address_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        server.settimeout(5)
-        monkeypatch.setattr(probes, "DATAGRAM_PORT", server.getsockname()[1])
-        refused = "255.255.255.255"  # not without SO_BROADCAST (ip(7)), so nothing leaves this host
-        done = run(["bash", "-c", probes.send_script(["127.0.0.1", refused])])
-        assert done.stdout.split() == ["127.0.0.1"]
-        assert [server.recv(100) for _ in range(10)] == [b"probe\n"] * 10
+    monkeypatch.setattr(Session, "send", send)
+    guests = Guests(lost)
+    try:
+        found = probes.datagrams(cast("Lab", guests), {("a", "b"): True, ("a", "c"): not cut})
+    finally:
+        guests.inside.close()
+    assert {source + target: seen for (source, target), seen in found.items()} == heard
