@@ -70,11 +70,15 @@ class Child:
 
     def read(self) -> Line:
         """Its next line; waits for it."""
+        line: Line = json.loads(self.read_text())
+        return line
+
+    def read_text(self) -> str:
+        """The same, whatever it says."""
         text = _stream(self._process.stdout).readline()
         if not text.endswith("\n"):  # nothing, or a line that its death cut off
             raise self._died()
-        line: Line = json.loads(text)
-        return line
+        return text.rstrip("\n")
 
     def close(self) -> None:
         """End it. Safe to repeat."""

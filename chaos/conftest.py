@@ -148,6 +148,7 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
     if left := stack.standing().faults:  # declared, and without a record
         say(f"The verification stack still declares {'; '.join(map(told_of, left))}: healing first.")
         heal_lab(lab)
+    stack.prepare()
     yield stack
     verdicts: list[str] = [one.verdict for one in recorder.report.scenarios]
     counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource
 
-from chaos import results
+from chaos import results, shelf
 from chaos.declared import LIFT_ONLY, declared, read_declared, told
 from chaos.faults import records
 from chaos.faults.base import Fault, Result
@@ -74,7 +74,7 @@ def _lab(props: Props, paths: StackPaths) -> Lab:
     manifest = load(paths)
     if manifest.lab_id != text(props, "lab_id"):
         raise NotBuiltError(f"The fault was declared on the lab {props['lab_id']}, and this is {manifest.lab_id}")
-    return Lab(manifest, paths)
+    return Lab(manifest, paths, shelf.KEPT)
 
 
 def _seen(fault: Fault, result: Result) -> dict[str, object]:

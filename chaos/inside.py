@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from chaos.session import REMOTE, Reading, Session
-from chaos.spares import taken
+from chaos.shelf import Shelf
 from machine.errors import DeadlineError, LabError, ToolError
 from machine.process import Completed, tail
 from machine.ssh import Shell
@@ -18,9 +18,13 @@ Answer = TypeVar("Answer")
 
 
 class Inside:
-    """The shells in all guests of a lab, opened when they are first needed."""
+    """The shells in all guests of a lab, opened when they are first needed.
 
-    def __init__(self) -> None:
+    Where there is a `shelf`, they are taken from there and given back.
+    """
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf
         self._sessions: dict[tuple[str, str], Session] = {}
         self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
@@ -37,10 +41,8 @@ class Inside:
                 return known
             if known is not None:
                 known.close()
-            if offered := taken(shell.name, use):
-                opened = Session(shell.name, offered)
-            else:
-                opened = Session.start(shell.exec_argv(REMOTE, tty=False), shell.name)
+            kept = self._shelf.take(shell.name, use) if self._shelf else None
+            opened = kept or Session.start(shell.exec_argv(REMOTE, tty=False), shell.name)
             with self._lock:
                 if not self._closed:
                     self._sessions[key] = opened
@@ -96,9 +98,15 @@ class Inside:
         self._end(lambda key: key[0] == node)
 
     def close(self) -> None:
-        """Close all, and what is being opened."""
+        """Close all, and what is being opened; or give them back."""
         self._closed = True
-        self._end(lambda _: True)
+        if self._shelf is None:
+            self._end(lambda _: True)
+            return
+        with self._lock:
+            used, self._sessions = self._sessions, {}
+        for (node, use), session in used.items():
+            self._shelf.give_back(node, use, session)
 
     def _end(self, which: Callable[[tuple[str, str]], bool]) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from chaos.faults.lease import Keeper
 from chaos.inside import Inside
 from chaos.measure.sampler import period_of
 from chaos.measure.traffic import Pages
+from chaos.shelf import Shelf
 from chaos.workload.client import Client, Endpoint, Writer
 from infra.access import shell_for
 from infra.cluster import Cluster
@@ -48,13 +49,15 @@ def alone(paths: StackPaths, what: str) -> Iterator[None]:
 class Lab:
     """One built lab, opened. Use as a context manager; closing ends clients, shells and lease renewals."""
 
-    def __init__(self, manifest: Manifest, paths: StackPaths) -> None:
+    def __init__(self, manifest: Manifest, paths: StackPaths, shelf: Shelf | None = None) -> None:
         self.manifest = manifest
         self.paths = paths
         self.cluster = Cluster(manifest, paths)
         self.keeper = Keeper(RENEW_EVERY)
-        self.inside = Inside()
+        self.inside = Inside(shelf)
         """Shells kept open in the guests, for probes."""
+        self.kept = contextlib.ExitStack()
+        """What others keep open as long as this lab is."""
         self.pages = Pages(self.cluster, period_of(manifest))
         """Readings of the members' metrics pages, within what sampling may cost."""
         self._shells: dict[str, Shell] = {}
@@ -70,6 +73,7 @@ class Lab:
     def close(self) -> None:
         """End what this process keeps open; faults stay as they are (renewed cuts run out)."""
         self.keeper.close()
+        self.kept.close()
         self.inside.close()
         self.pages.close()
         for client in self._clients.values():

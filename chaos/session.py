@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import re
+import shlex
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from chaos.spares import END_SECONDS, Piped
 from machine.errors import DeadlineError, LabError
 from machine.process import Completed
 
 ANSWER_SECONDS: Final = 15.0
 """How long a guest may take to do what a line asks: an emulated one under load forks slowly."""
 
+END_SECONDS: Final = 1.0
+"""How long a shell whose pipes are closed may take to end before it is killed."""
+
 LISTENER: Final = r"""
-use Socket;
 $| = 1;
-socket(my $heard, AF_INET, SOCK_DGRAM, 0) or exit 1;
-bind($heard, pack_sockaddr_in(0, INADDR_ANY)) or exit 1;
-my ($port) = unpack_sockaddr_in(getsockname($heard));
+socket(my $heard, 2, 2, 0) or exit 1;
+bind($heard, pack("S x14", 2)) or exit 1;
+my (undef, $port) = unpack("S n", getsockname($heard));
 my ($tag, $mark, %known) = ("", "");
 while (1) {
   my $ready = "";
@@ -43,13 +47,15 @@ while (1) {
     print "$tag hears $port\n";
   }
   if (vec($ready, fileno($heard), 1) and my $from = recv($heard, my $text, 512, 0)) {
-    my $sender = inet_ntoa((unpack_sockaddr_in($from))[1]);
+    my $sender = join ".", unpack("x4 C4", $from);
     print "$tag from $sender\n" if $text eq $mark and not $known{$sender}++;
   }
 }
 """
 """Perl, which every Debian has: tells who sends it datagrams that say `mark`, from the line `TAG MARK` on. It listens
-at a port of the kernel's choice, so that several shells do not meet, and ends with the shell that it belongs to."""
+at a port of the kernel's choice, so that several shells do not meet, and ends with the shell that it belongs to.
+Without the module Socket, which takes three times as long to load in an emulated guest as all the rest: AF_INET and
+SOCK_DGRAM are both 2 on Linux, and an address is family, port, and four bytes (ip(7))."""
 
 SCRIPT: Final = r"""
 exec 2>/dev/null
@@ -81,8 +87,58 @@ done
 Each line of an answer begins with TAG.
 bash's own message on a failed connect carries the tag as the shell's name, and names address and reason."""
 
-REMOTE: Final = ("env", "LC_ALL=C", "bash", "-c", SCRIPT, "etcd-lab", LISTENER)
-"""The words that start it in a guest; what listens is its first argument."""
+_BEGIN: Final = f"""
+script={shlex.quote(SCRIPT)}
+set -- {shlex.quote(LISTENER)}
+case $BASH_VERSION in
+?*) export LC_ALL=C; eval "$script" ;;
+*) exec env LC_ALL=C bash -c "$script" etcd-lab "$1" ;;
+esac
+"""
+
+REMOTE: Final = ("eval", _BEGIN)
+"""The words that start it in a guest. They are for the login shell, as ssh hands them to it: where that is a bash, as
+on Debian, no other program needs to start, and each takes 0.1 s under emulation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """A program that is talked with through pipes: file descriptors of this process, its owner's to close."""
+
+    process: subprocess.Popen[bytes]
+    pipes: tuple[int, int]
+    """To it, from it."""
+
+    @classmethod
+    def start(cls, argv: Sequence[str]) -> Self:
+        """Start it; Ctrl-C is for us, who then close the pipes."""
+        theirs, to = os.pipe()
+        back, said = os.pipe()
+        try:
+            process = subprocess.Popen(
+                argv, stdin=theirs, stdout=said, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError:
+            os.close(to)
+            os.close(back)
+            raise
+        finally:
+            os.close(theirs)
+            os.close(said)
+        return cls(process, (to, back))
+
+    def let_go(self) -> None:
+        """Close our ends of its pipes."""
+        for pipe in self.pipes:
+            os.close(pipe)
+
+    def end(self) -> None:
+        """Wait until it has ended, its pipes being closed; kill it when it does not."""
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +235,14 @@ class Session:
                 offset = float(there) - (here + half) / 1e9
                 readings.append(Reading(offset, half / 1e9, float(uptime), before + half))
         return min(readings, key=lambda one: one.uncertainty)
+
+    def answers(self, seconds: float) -> bool:
+        """Whether it answers within `seconds`."""
+        try:
+            with self._lock, self._asked("clock") as tag:
+                return self._next(tag, seconds) is not None
+        except LabError:
+            return False
 
     def run(self, script: str, seconds: float) -> Completed:
         """Run a shell script to its end. Raises DeadlineError, and ends the shell then."""

@@ -11,7 +11,6 @@ refresh, no language host (the program runs in this process), no reading back by
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +18,13 @@ from pathlib import Path
 import pulumi
 from pulumi import automation
 
-from chaos import automated, results, spares
+from chaos import automated, results
+from chaos.attached import Attached
 from chaos.declared import NOTHING, Standing, foreign, outputs_with, standing
 from chaos.fault_resource import FaultResource
 from chaos.faults.base import Fault, Result
 from chaos.lab import Lab
 from chaos.probes import linked
-from chaos.session import REMOTE
-from chaos.spares import Offer
 from infra.manifest import Manifest
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, PROJECT
@@ -43,12 +41,14 @@ CUTTING = ("power", "link")
 class Verification:
     """The verification stack of one lab. Callers hold chaos.lab.alone."""
 
-    def __init__(self, lab: Lab, say: Say = say) -> None:
+    def __init__(self, lab: Lab, say: Say = say, provider: Attached | None = None) -> None:
+        """The stack of `lab`; `provider` is one that was started already, and is ended with the lab."""
         self._lab = lab
         self._say = say
         self._engine = Engine(lab.paths, project=CHAOS_PROJECT, say=say)
         self._stack: automated.Stack | None = None
-        self._offer = lab.paths.run_dir / "spares"
+        self._provider = provider
+        lab.kept.callback(self._end_provider)
         self.last: tuple[Result, ...] = ()
         """Results of the last update, also when it raised."""
 
@@ -133,11 +133,12 @@ class Verification:
         """Let the engine act on `faults`, and take what the providers told."""
         failure: automation.CommandError | None = None
         try:
+            self._prepare(faults)
             stack = self._opened()
-            with self._spares(faults):
-                act(stack)
+            act(stack)
         except automation.CommandError as error:
             failure = error
+            self._end_provider()  # where the engine was killed, it would go on
         told = results.take(self._lab.paths)
         self.last = told.results
         for failed in told.failed.values():
@@ -150,23 +151,33 @@ class Verification:
             )
         return list(told.results)
 
-    def _spares(self, faults: Sequence[Fault]) -> contextlib.AbstractContextManager[object]:
-        """Shells for the provider, opened while it starts; none in guests that cannot be reached."""
-        lab, nodes = self._lab, self._lab.manifest.node_names
+    def prepare(self) -> Attached:
+        """Start the provider, unless there is one, and return at once."""
+        if self._provider is not None and not self._provider.alive:
+            self._end_provider()
+        if self._provider is None:
+            self._provider = Attached.start(self._engine)
+        return self._provider
+
+    def _prepare(self, faults: Sequence[Fault]) -> None:
+        """Have the provider open the shells that it will need, in guests that are reached, while the engine starts."""
+        provider, nodes = self.prepare(), self._lab.manifest.node_names
         wanted = {shell for fault in faults for shell in fault.shells(nodes)}
-        with contextlib.suppress(LabError, OSError):  # the provider meets it again, and tells, where it matters
-            up = linked(lab) if wanted else []
-            if shells := [(lab.shell(node), use) for node, use in sorted(wanted) if node in up]:
-                return Offer(self._offer, shells, REMOTE)
-        return contextlib.nullcontext()
+        with contextlib.suppress(LabError):  # the provider meets it again, and tells, where it matters
+            up = linked(self._lab) if wanted else []
+            provider.open(shell for shell in wanted if shell[0] in up)
 
     def _opened(self) -> automated.Stack:
         if self._stack is None:
             self._engine.recover()
-            paths = {"PYTHONPATH": _python_path(self._lab.paths.checkout), spares.VARIABLE: str(self._offer)}
-            environment = {**self._engine.environment, **paths}
-            self._stack = automated.Stack(self._engine, environment)
+            self._stack = automated.Stack(self._engine, {**self._engine.environment, **self.prepare().environment})
         return self._stack
+
+    def _end_provider(self) -> None:
+        self._stack = None
+        if self._provider is not None:
+            self._provider.close()
+            self._provider = None
 
     def _discard_foreign(self) -> None:
         """Forget a stack that was declared on a lab that is gone."""
@@ -174,11 +185,7 @@ class Verification:
             self._say(f"The verification stack spoke of the lab {other}, which is gone; discarding it.")
             self._engine.recover()
             self._engine.remove_stack(force=True)
-            self._stack = None
-
-
-def _python_path(checkout: Path) -> str:
-    return os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])
+            self._end_provider()
 
 
 def _now() -> str:

@@ -9,7 +9,9 @@ import typer
 from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
+    from chaos.attached import Attached
     from chaos.faults.base import Fault, Result
+    from machine.paths import StackPaths
 
 
 def register(app: typer.Typer) -> None:
@@ -65,18 +67,20 @@ def register(app: typer.Typer) -> None:
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Inject a fault and show the proof; ./lab heal lifts it. Exit 3 when it did not show."""
+        from cli.lab import open_lab
+
+        lab = open_lab(stack)
+        provider = start_provider(lab.paths)
         from chaos.faults.base import HAND_LEASE
         from chaos.faults.registry import kind
         from chaos.lab import Lab, alone
         from chaos.stacks import Verification
-        from cli.lab import open_lab
         from cli.terminal import line
 
         wanted = kind(name)
-        lab = open_lab(stack)
         with alone(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
+            declared = Verification(opened, provider=provider)
             opened.connect_early()
-            declared = Verification(opened)
             present = declared.standing().faults
             fault = wanted.declare(
                 opened,
@@ -91,6 +95,15 @@ def register(app: typer.Typer) -> None:
         result.require()
 
     app.add_typer(fault, name="fault")
+
+
+def start_provider(paths: StackPaths) -> Attached:
+    """Start the provider of faults: it loads what it needs while this process does."""
+    from chaos.attached import Attached
+    from machine.engine import Engine
+    from machine.engine_state import CHAOS_PROJECT
+
+    return Attached.start(Engine(paths, project=CHAOS_PROJECT))
 
 
 def settable(kind: type[Fault]) -> list[str]:

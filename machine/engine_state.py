@@ -159,20 +159,27 @@ def stacks(backend: Path, project: str) -> list[str]:
     return sorted(path.stem for path in (backend / ".pulumi" / "stacks" / project).glob("*.json"))
 
 
+OWNER: Final = "ETCD_LAB_OWNER"
+"""In the environment of a provider that serves one process for update after update: that one's process id."""
+
+
 def leftover_processes(mark: str) -> list[int]:
     """Engine and provider processes that an update of ours left behind: `mark` is in their environment.
 
-    The hypervisor and the machines carry the mark too, as descendants; they are not the engine's.
+    The hypervisor and the machines carry the mark too, as descendants; they are not the engine's. A provider that
+    serves this process (OWNER) is not left behind.
     """
+    wanted, own = mark.encode(), f"{OWNER}={os.getpid()}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            marked = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         command = _command_line(int(entry.name))
+        marked = wanted in variables and own not in variables
         if marked and ("pulumi" in command or "deploy" in command) and "cli" not in command.split():
             found.append(int(entry.name))
     return found

@@ -82,10 +82,11 @@ class Kill(OneShot):
 
     def look(self, lab: Lab, *, in_force: bool) -> list[Proof]:
         """Another process, and a restart more by systemd; or just that etcd runs."""
-        states = unit_states(lab, self.nodes)
         if not in_force:
-            return alive(states)
+            return alive(unit_states(lab, self.nodes))
         before = self.before(lab)
+        pids = {node: before.get(pid_before(node), "").split(" ")[0] for node in self.nodes}
+        states = unit_states(lab, self.nodes, {node: int(pid) for node, pid in pids.items() if pid.isdigit()})
         proof = []
         for node, state in states.items():
             was, now = before.get(restarts_before(node), ""), state.restarts if state else 0

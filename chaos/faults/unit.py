@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,10 +103,24 @@ def parse_unit(text: str) -> UnitState | None:
         return None
 
 
-def unit_states(lab: Lab, nodes: Iterable[str]) -> dict[str, UnitState | None]:
-    """The unit on several nodes at once; None where nobody could look."""
-    looks = each(lab, nodes, _LOOK, seconds=LOOK_SECONDS, check=False)
+def unit_states(lab: Lab, nodes: Iterable[str], gone: Mapping[str, int] | None = None) -> dict[str, UnitState | None]:
+    """The unit on several nodes at once; None where nobody could look.
+
+    With `gone`, main processes by node that are to be followed by others: that is waited for, for 5 s at most, inside
+    the guests, as a look takes half a second there.
+    """
+
+    def look(node: str) -> str:
+        return f"{_wait_for_another(gone[node])}\n{_LOOK}" if gone and node in gone else _LOOK
+
+    looks = each(lab, nodes, look, seconds=LOOK_SECONDS, check=False)
     return {node: parse_unit(said.stdout) for node, said in looks.items()}
+
+
+def _wait_for_another(pid: int) -> str:
+    """Script that waits for etcd's next process; what systemd runs before it is none."""
+    named = "{ read -r c </proc/$p/comm; } 2>/dev/null && [ $c = etcd ]"
+    return f"for _ in $(seq 50); do {MAIN} && [ $p != {pid} ] && {named} && break; sleep 0.1; done"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import threading
 import time
@@ -18,10 +19,14 @@ from chaos.session import REMOTE, Session
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 
+HERE = ["bash", "-c", shlex.join(REMOTE)]
+"""As ssh would have it."""
 
-@pytest.fixture
-def session() -> Iterator[Session]:
-    opened = Session.start(REMOTE, "here")
+
+@pytest.fixture(params=["bash", "sh"])
+def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """The shell here, begun by either login shell."""
+    opened = Session.start([request.param, "-c", shlex.join(REMOTE)], "here")
     yield opened
     opened.close()
 
@@ -107,7 +112,7 @@ def test_datagrams_are_heard_beside_an_attempt_that_nobody_answers_and_a_script(
 
 
 def test_what_hears_datagrams_ends_with_its_shell() -> None:
-    opened = Session.start(REMOTE, "here")
+    opened = Session.start(HERE, "here")
     with opened.hearing("mark") as ears:
         opened.close()
         with pytest.raises(LabError, match="here"):
@@ -183,7 +188,7 @@ def test_a_shell_that_opens_while_all_are_closed_is_closed_too(monkeypatch: pyte
 
         def exec_argv(self, command: list[str], tty: bool) -> list[str]:  # noqa: ARG002 - as Shell's
             inside.close()
-            return list(command)
+            return ["bash", "-c", shlex.join(command)]
 
     real = Session.start
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 from ipaddress import IPv4Address
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from chaos import probes
 from chaos.inside import Inside
 from chaos.probes import Reach, classify_refusal, meaning, received_from
-from chaos.session import Attempt, Session
+from chaos.session import REMOTE, Attempt, Session
 
 if TYPE_CHECKING:
     from chaos.lab import Lab
@@ -82,8 +83,8 @@ class Guests:
         self._lost = lost
 
     def shell(self, node: str) -> Any:
-        argv = ["false"] if node in self._lost else None
-        return SimpleNamespace(name=node, exec_argv=lambda words, tty: argv or list(words))  # noqa: ARG005 - as Shell's
+        argv = ["false"] if node in self._lost else ["bash", "-c", shlex.join(REMOTE)]
+        return SimpleNamespace(name=node, exec_argv=lambda _words, tty: argv)  # noqa: ARG005 - as Shell's
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ def run(text: str) -> str:
 
 def traces(tmp_path: Path) -> tuple[Trace, ...]:
     return (
-        Trace("file", f"for f in {tmp_path}/*; do [ ! -e $f ] || echo ${{f##*/}}; done", f"rm {tmp_path}/*"),
-        Trace("stubborn", "echo 'a  b'; echo c", "false"),
+        Trace("file", f"for f in {tmp_path}/*; do [ ! -e $f ] || tell ${{f##*/}}; done", f"rm {tmp_path}/*"),
+        Trace("stubborn", "tell 'a  b'; tell c", "false"),
         Trace("nothing", ":", "exit 3"),
     )
 
@@ -61,11 +61,14 @@ def test_a_stopped_process_of_etcd_is_found_by_its_state(tmp_path: Path) -> None
     with subprocess.Popen(["sleep", "60"]) as child:
         procs = tmp_path / "procs"
         procs.write_text(f"{child.pid}\n")
-        find = trace.find.replace("/sys/fs/cgroup/system.slice/etcd.service/cgroup.procs", str(procs))
-        mend = trace.mend.replace("/sys/fs/cgroup/system.slice/etcd.service/cgroup.procs", str(procs))
-        assert run(find) == ""
+
+        def found(*, mend: bool) -> list[str]:
+            text = script([trace], mend=mend)
+            here = text.replace("/sys/fs/cgroup/system.slice/etcd.service/cgroup.procs", str(procs))
+            return [one.what for one in read(run(here), [trace])[0]]
+
+        assert found(mend=False) == []
         subprocess.run(["kill", "-STOP", str(child.pid)], check=True)
-        assert run(find) == f"(sleep) {child.pid}\n"
-        run(mend)
-        assert run(find) == ""
+        assert found(mend=True) == [f"(sleep) {child.pid}"]
+        assert found(mend=False) == []
         child.kill()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,13 +196,21 @@ class StandIn:
         self.fails = False
         self.unproved = False
         self.removed = 0
-        self.offered: list[list[tuple[str, str]]] = []
+        self.opened: list[list[tuple[str, str]]] = []
+        self.providers = 0
+        self.alive = False
 
-    def offer(
-        self, _path: Path, shells: list[tuple[str, str]], _remote: object
-    ) -> contextlib.AbstractContextManager[None]:
-        self.offered.append(shells)
-        return contextlib.nullcontext()
+    def provider(self, _engine: object) -> StandIn:
+        self.providers += 1
+        self.alive = True
+        return self
+
+    def open(self, shells: Iterable[tuple[str, str]]) -> None:
+        """As the provider that was started for it."""
+        self.opened.append(sorted(shells))
+
+    def close(self) -> None:
+        self.alive = False
 
     def up(self, **options: Any) -> None:
         now = {one.id: one for one in self.wanted}
@@ -234,12 +243,11 @@ def stack(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> tuple[Verificat
     engine = StandIn(paths)
     monkeypatch.setattr("chaos.stacks.Engine", lambda paths, project, say: engine)
     manifest = SimpleNamespace(lab_id=LAB_ID, node_names=("etcd1", "etcd2", "etcd3"))
-    lab = SimpleNamespace(paths=paths, manifest=manifest, forget=lambda node: None)
-    lab.shell = lambda node: node
+    lab = SimpleNamespace(paths=paths, manifest=manifest, forget=lambda node: None, kept=contextlib.ExitStack())
     monkeypatch.setattr("chaos.stacks.linked", lambda lab: ["etcd1", "etcd2"])
-    monkeypatch.setattr("chaos.stacks.Offer", engine.offer)
     made = Verification(cast(Lab, lab), say=lambda _line: None)
     monkeypatch.setattr(made, "_opened", lambda: engine)
+    monkeypatch.setattr("chaos.stacks.Attached.start", engine.provider)
     real = made._program
 
     def program(faults: Any, kept: Any) -> Any:
@@ -269,23 +277,51 @@ def test_shells_are_opened_ahead_where_something_changes_and_can_be_reached(
     made.set([fault("etcd1"), fault("etcd2")])
     made.set([fault("etcd1"), fault("etcd2")])
     made.set([fault("etcd3", Beside), fault("etcd1")])
-    assert engine.offered == [[("etcd1", "run")], [("etcd2", "run")], [("etcd2", "run")]]
+    wanted = [["etcd1"], ["etcd2"], [], ["etcd2"]]
+    assert engine.opened == [[(node, "run") for node in nodes] for nodes in wanted]
+    assert engine.providers == 1
 
 
-@pytest.mark.parametrize(
-    ("broken", "error"),
-    [("linked", HypervisorError("libvirt does not answer")), ("Offer", OSError("AF_UNIX path too long"))],
-)
-def test_an_update_goes_on_where_no_shells_can_be_offered(
-    broken: str, error: Exception, stack: tuple[Verification, StandIn], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("broken", ["linked", "open"])
+def test_an_update_goes_on_where_no_shells_can_be_asked_for(
+    broken: str, stack: tuple[Verification, StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, _ = stack
+    made, engine = stack
 
     def refuse(*_: object) -> None:
-        raise error
+        raise HypervisorError("it does not answer")
 
-    monkeypatch.setattr(f"chaos.stacks.{broken}", refuse)
+    if broken == "linked":
+        monkeypatch.setattr("chaos.stacks.linked", refuse)
+    else:
+        monkeypatch.setattr(engine, "open", refuse)
     assert [result.action for result in made.set([fault("etcd1")])] == ["inject"]
+
+
+def test_a_provider_is_ended_with_the_lab_and_where_the_engine_failed(stack: tuple[Verification, StandIn]) -> None:
+    """An engine that was killed leaves it at work."""
+    made, engine = stack
+    made.set([fault("etcd1")])
+    assert engine.alive
+    engine.fails = True
+    with pytest.raises(LabError):
+        made.set([fault("etcd2")])
+    assert not engine.alive
+    engine.fails = False
+    made.set([fault("etcd3")])
+    assert engine.alive
+    made._lab.kept.close()
+    assert not engine.alive
+    assert engine.providers == 2
+
+
+def test_a_provider_that_died_is_followed_by_another(stack: tuple[Verification, StandIn]) -> None:
+    made, engine = stack
+    made.prepare()
+    made.set([fault("etcd1")])
+    engine.alive = False
+    made.set([])
+    assert engine.providers == 2
 
 
 def test_what_takes_the_place_of_another_is_made_after_that_is_healed(stack: tuple[Verification, StandIn]) -> None:

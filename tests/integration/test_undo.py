@@ -66,7 +66,7 @@ def engine_of(lab: Stack) -> int:
 def plugin_of(lab: Stack) -> int:
     mark = f"{MARK}={lab.paths.hypervisor_id}/{state.CHAOS_PROJECT}"
     words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in state.leftover_processes(mark)}
-    return next((pid for pid, line in words.items() if b"pulumi.dynamic" in line), 0)
+    return next((pid for pid, line in words.items() if b"chaos.pulumi_provider" in line), 0)
 
 
 Who = Literal["runner", "engine", "plugin"]

@@ -164,6 +164,33 @@ def test_processes_left_behind_are_known_by_mark_and_program(stand_in: subproces
     assert found == [stand_in.pid], "a machine carries the mark too, and is not the engine's"
 
 
+def test_a_provider_that_serves_this_process_is_not_left_behind() -> None:
+    mark = f"test-{os.getpid()}"
+
+    def marked(owner: int) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "ETCD_LAB_UPDATE": mark, state.OWNER: str(owner)}
+        return subprocess.Popen([sys.executable, "-c", "input()", "pulumi"], stdin=subprocess.PIPE, env=environment)
+
+    with marked(os.getpid()) as ours, marked(1) as anothers:
+
+        def started() -> None:
+            if anothers.pid not in state.leftover_processes(f"ETCD_LAB_UPDATE={mark}"):
+                raise Pending("not yet")
+
+        wait_until(lambda: running(ours.pid), "ours starts", seconds=5)
+        wait_until(started, "the other starts", seconds=5)
+        found = state.leftover_processes(f"ETCD_LAB_UPDATE={mark}")
+        for one in (ours, anothers):
+            one.kill()
+    assert found == [anothers.pid]
+
+
+def running(pid: int) -> None:
+    """It has become the program that it was started for."""
+    if b"input()" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        raise Pending("not yet")
+
+
 @pytest.mark.parametrize("half", ["", '{"user.content_ty', '{"user.content_type": "application/json"}'])
 def test_what_a_killed_write_left_goes_and_nothing_else(tmp_path: Path, half: str) -> None:
     write_state(tmp_path, json.dumps(KILLED))
