@@ -180,6 +180,7 @@ class Session:
         self._answers: dict[str, queue.SimpleQueue[tuple[int, str] | None]] = {}
         """What was said, by the request's tag; None is its end, as the shell was lost."""
         self._lost = False
+        self._boot = ""
         self._tags = itertools.count(1)
         self._lock = threading.Lock()
         """Held all through a request."""
@@ -235,6 +236,13 @@ class Session:
                 offset = float(there) - (here + half) / 1e9
                 readings.append(Reading(offset, half / 1e9, float(uptime), before + half))
         return min(readings, key=lambda one: one.uncertainty)
+
+    def boot(self) -> str:
+        """Id of the guest's boot, which this shell does not outlive; as journald writes it."""
+        if not self._boot:
+            said = self.run("read -r id </proc/sys/kernel/random/boot_id; echo $id", ANSWER_SECONDS).stdout
+            self._boot = said.strip().replace("-", "")
+        return self._boot
 
     def answers(self, seconds: float) -> bool:
         """Whether it answers within `seconds`."""

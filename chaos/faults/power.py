@@ -105,15 +105,15 @@ class Gone(PowerFault):
         """No member that still runs and can be asked reaches any of these, or hears anything from them any more."""
         alive = linked(lab)
         ids = {f"{status.member_id:x}" for status in lab.cluster.status() if status.node in alive and status.ok}
-        before = {node: _heard(lab, node) for node in alive}
+        before = _heard_by(lab, alive)
         pairs = [(source, target) for source in alive for target in self.nodes]
         proof = [
             Proof(f"tcp {source} > {target}", source, Reach.SILENT.value, reach.value, reach is Reach.SILENT)
             for (source, target), reach in tcp_matrix(lab, pairs, PEER_PORT, SILENCE_SECONDS).items()
         ]
         expected = f"nothing from {', '.join(self.nodes)}"
-        for node in alive:
-            then, now = before[node], _heard(lab, node)
+        for node, now in _heard_by(lab, alive).items():
+            then = before[node]
             if then is None or now is None:
                 proof.append(Proof(f"what {node} hears", node, expected, "its metrics do not answer", holds=False))
                 continue
@@ -259,6 +259,12 @@ def _boot_of(node: str) -> str:
 
 def _absence_of(node: str) -> str:
     return f"absence of ssh on {node}"
+
+
+def _heard_by(lab: Lab, nodes: Sequence[str]) -> dict[str, dict[str, float] | None]:
+    """What each of these nodes has heard so far, all asked at once."""
+    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
+        return dict(zip(nodes, pool.map(lambda node: _heard(lab, node), nodes), strict=True))
 
 
 def _heard(lab: Lab, node: str) -> dict[str, float] | None:

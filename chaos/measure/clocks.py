@@ -7,16 +7,12 @@ what happened between is placed by the reading that the machine's stops leave va
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from machine.errors import LabError
-from machine.ssh import Shell
+from chaos.session import Session
 
 ROUNDS: Final = 5
 """Questions per reading; the quickest answer counts (as NTP's clock filter does, RFC 5905 section 10)."""
@@ -26,8 +22,6 @@ TICK: Final = 0.005
 
 JUMP: Final = 0.3
 """Seconds by which two readings of one boot may differ without the guest having stood still between."""
-
-_ANSWER: Final = 'while read -r _; do read -r up _ </proc/uptime; echo "$up"; done'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +35,8 @@ class Reading:
     within: float
     ssh_seconds: float
     """Quickest round trip of a line over the open connection: the delay of ssh itself."""
+    wall: float = 0.0
+    """The guest's wall clock then, for what goes by that: its journal."""
 
     @property
     def offset(self) -> float:
@@ -48,49 +44,12 @@ class Reading:
         return self.host_ns / 1e9 - self.guest
 
 
-def read_clock(shell: Shell, rounds: int = ROUNDS, seconds: float = 10.0) -> Reading:
-    """Read a guest's monotonic clock and boot id over one ssh session. Raises LabError when it does not answer."""
-    script = f"cat /proc/sys/kernel/random/boot_id; {_ANSWER}"
-    argv = shell.exec_argv(["bash", "-c", script], tty=False)
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        with _ended_after(process, seconds):
-            return _talk(shell.name, process, rounds)
-    except (OSError, ValueError) as error:
-        raise LabError(f"The clock of {shell.name} cannot be read: {error or 'no answer'}", where="ssh") from error
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _talk(node: str, process: subprocess.Popen[bytes], rounds: int) -> Reading:
-    asked, answers = process.stdin, process.stdout
-    assert asked is not None  # noqa: S101 - both are pipes
-    assert answers is not None  # noqa: S101 - the same
-    boot = answers.readline().decode().strip().replace("-", "")
-    best: Reading | None = None
-    for _ in range(rounds):
-        before = time.monotonic_ns()
-        asked.write(b"?\n")
-        asked.flush()
-        guest = float(answers.readline() or "x")
-        after = time.monotonic_ns()
-        took = (after - before) / 1e9
-        if best is None or took < best.ssh_seconds:
-            best = Reading(node, boot, guest + TICK, (before + after) // 2, took / 2 + TICK, took)
-    assert best is not None  # noqa: S101 - rounds > 0
-    return best
-
-
-@contextlib.contextmanager
-def _ended_after(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    """Kill the process after `seconds`, so that reading from it ends."""
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def read_clock(session: Session) -> Reading:
+    """Read a guest's clocks and boot id in a shell that is open there. Raises LabError when it does not answer."""
+    boot, seen = session.boot(), session.clock(ROUNDS)
+    took = 2 * seen.uncertainty
+    wall = seen.at_ns / 1e9 - time.monotonic() + time.time() + seen.offset
+    return Reading(session.name, boot, seen.uptime + TICK, seen.at_ns, seen.uncertainty + TICK, took, wall)
 
 
 class ClockMap:

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 from chaos.measure.clocks import ClockMap
 from infra.view import go_seconds
-from machine.errors import LabError
 from machine.ssh import Shell
 
 Kind = Literal["election", "leader-lost", "leader-elected", "slow-apply", "health", "power", "process", "other"]
@@ -138,14 +137,6 @@ def lag(entry: dict[str, Any], wrote: float | None) -> float:
 def fetch(shell: Shell, since: float, seconds: float = 40.0) -> str:
     """Journal lines of etcd on a node since a second of the guest's wall clock. Raises LabError."""
     return shell.run(_COMMAND.format(since=max(1, round(since)), lines=_LINES), seconds=seconds, check=False).stdout
-
-
-def guest_now(shell: Shell, seconds: float = 10.0) -> float:
-    """The guest's wall clock, only to bound what of its journal is fetched."""
-    try:
-        return float(shell.run("date +%s", seconds=seconds).stdout)
-    except ValueError as error:
-        raise LabError(f"{shell.name} does not tell its time", where="date") from error
 
 
 def write_events(path: Path, events: Iterable[Event]) -> list[Event]:

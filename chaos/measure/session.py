@@ -136,11 +136,12 @@ class Measures:
         return [entry for entry in self._recorder.scenario.faults if entry.injected_ns]
 
     def _open_node(self, node: str) -> None:
-        self._since[node] = events.guest_now(self._lab.shell(node)) - 1
-        self._read(node)
+        self._since[node] = self._read(node).wall - 1
 
-    def _read(self, node: str) -> None:
-        self._readings.append(read_clock(self._lab.shell(node)))
+    def _read(self, node: str) -> Reading:
+        reading = self._lab.inside.ask(self._lab.shell(node), read_clock, "run")
+        self._readings.append(reading)
+        return reading
 
     def _each(self, what: str, call: Callable[[str], None]) -> None:
         """Do something on all nodes at once; what fails is said. A node without a link would only take time."""

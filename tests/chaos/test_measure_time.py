@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.measure.clocks import ClockMap, Reading
+from chaos.measure.clocks import ClockMap, Reading, read_clock
 from chaos.measure.events import Event, kind_of, late_heartbeat, parse, read_events, rounds, write_events
 from chaos.measure.relay import Relay
 from chaos.measure.session import power_events, unavailability
 from chaos.report import FaultEntry
+from chaos.session import REMOTE, Session
 
 BOOT = "d8e292098f9b4b968b2ced374ab26884"
 
@@ -33,6 +36,19 @@ def line(message: str, guest: float, real: float = 0.0, boot: str = BOOT) -> str
             "_BOOT_ID": boot,
         }
     )
+
+
+def test_a_clock_is_read_in_a_shell_that_is_open_there() -> None:
+    shell = Session.start(["bash", "-c", shlex.join(REMOTE)], "here")
+    try:
+        seen = read_clock(shell)
+    finally:
+        shell.close()
+    uptime, now = float(Path("/proc/uptime").read_text().split()[0]), time.monotonic()
+    assert seen.boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    assert abs(seen.offset - (now - uptime)) <= seen.within + 0.02
+    assert seen.within < 1
+    assert 0 <= time.time() - seen.wall < 30
 
 
 @given(st.floats(0, 1e5), st.floats(0, 1e6), st.floats(0, 1e5), st.floats(-0.2, 0.2))
