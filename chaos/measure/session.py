@@ -44,6 +44,7 @@ class Measures:
         self._recorder = recorder
         self._readings: list[Reading] = []
         self._since: dict[str, float] = {}
+        self._logs: dict[str, str] = {}
         self._sampler = Sampler.of(lab.manifest, lab.paths, recorder.evidence_dir / "samples.jsonl")
         self._traffic = Traffic(lab.pages, recorder.evidence_dir / "traffic.jsonl")
         self._begun_ns = time.monotonic_ns()
@@ -84,7 +85,7 @@ class Measures:
             # where a clock was set, what was written meanwhile may bear any date: `at_ns` sorts it out
             moved = any("clock" in entry.name for entry in self._faults)
             since = 0.0 if moved else self._since.get(node, 0.0)
-            texts[node] = events.fetch(self._lab.shell(node), since)
+            texts[node] = self._logs[node] = events.fetch(self._lab.shell(node), since, self._logs.get(node, ""))
 
         self._each("log", one)
         stops = [entry.injected_ns for entry in self._faults if _stops(entry)]

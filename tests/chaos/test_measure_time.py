@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.measure.clocks import ClockMap, Reading, read_clock
-from chaos.measure.events import Event, kind_of, late_heartbeat, parse, read_events, rounds, write_events
+from chaos.measure.events import Event, fetch, kind_of, late_heartbeat, parse, read_events, rounds, write_events
 from chaos.measure.relay import Relay
 from chaos.measure.session import power_events, unavailability
 from chaos.report import FaultEntry
 from chaos.session import REMOTE, Session
+from machine.process import Completed
+from machine.ssh import Shell
 
 BOOT = "d8e292098f9b4b968b2ced374ab26884"
 
@@ -105,6 +109,35 @@ def test_a_line_is_placed_when_etcd_wrote_it_not_when_journald_had_it() -> None:
     assert (event.kind, event.term) == ("leader-lost", 2)
     (event,) = parse("etcd1", line(said, guest=12.5, real=wrote + 3600), clock)
     assert event.at_ns == pytest.approx(102.5e9), "a clock that was set is not believed"
+
+
+def test_what_is_known_of_a_log_is_not_asked_for_again() -> None:
+    asked: list[str] = []
+    first = '{"__CURSOR": "s=1;i=a"}\n{"__CURSOR": "s=1;i=b"}\n'
+
+    class Node:
+        said = first
+
+        def run(self, script: str, **_: object) -> Completed:
+            asked.append(script)
+            return Completed((), 0, self.said, "")
+
+    node = Node()
+    shell = cast(Shell, node)
+    assert fetch(shell, 17.4) == first
+    node.said = '{"__CURSOR": "s=1;i=c"}\n'
+    whole = fetch(shell, 17.4, first)
+    assert whole == first + node.said
+    node.said = ""
+    assert fetch(shell, 17.4, whole) == whole
+    fetch(shell, 17.4, "a line that was cut o")
+    starts = [re.search(r"--(since|after-cursor)=(\S+)", script) for script in asked]
+    assert [found and found[0] for found in starts] == [
+        "--since=@17",
+        "--after-cursor='s=1;i=b'",
+        "--after-cursor='s=1;i=c'",
+        "--since=@17",
+    ]
 
 
 def test_noise_is_left_out_and_warnings_are_kept() -> None:
