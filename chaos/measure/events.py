@@ -142,9 +142,8 @@ def fetch(shell: Shell, since: float, known: str = "", seconds: float = 40.0) ->
     """
     cursor = _last_cursor(known)
     start = f"--after-cursor={shlex.quote(cursor)}" if cursor else f"--since=@{max(1, round(since))}"
-    return (known if cursor else "") + shell.run(
-        _COMMAND.format(start=start, lines=_LINES), seconds=seconds, check=False
-    ).stdout
+    fresh = shell.run(_COMMAND.format(start=start, lines=_LINES), seconds=seconds, check=False).stdout
+    return known + fresh if cursor else fresh
 
 
 def _last_cursor(text: str) -> str:
