@@ -40,16 +40,21 @@ class Guests:
     fault_id: str
 
     def cut(self, name: str, flows: Iterable[Flow], lease: int) -> None:
-        """Arm the timers in all guests, then make the rules in all at once, so that they lie close together."""
+        """Arm the timers in all guests, then make the rules in all at once, so that they lie close together.
+
+        An nft waits for them in each, as it takes an emulated guest up to a second to start one.
+        """
         by_node = share(flows)
-        each(self.lab, by_node, lambda node: armed(self.fault_id, ":", self._undo(name, by_node[node]), lease))
+        directory = f"{DIRECTORY}/{self.fault_id}"
         each(
             self.lab,
             by_node,
-            lambda node: (
-                f"{_nft(render_cut(self._rules, name, by_node[node], lease))}"
-                f"\ncut -d' ' -f1 /proc/uptime >{DIRECTORY}/{self.fault_id}/at"
-            ),
+            lambda node: f"{waiting(directory)}\n{armed(self.fault_id, ':', self._undo(name, by_node[node]), lease)}",
+        )
+        each(
+            self.lab,
+            by_node,
+            lambda node: handed_over(directory, render_cut(self._rules, name, by_node[node], lease)),
         )
 
     def renew(self, name: str, flows: Iterable[Flow], lease: int) -> None:
@@ -100,6 +105,36 @@ class Guests:
                 return None
             made.append(clock.at_ns / 1e9 - (clock.uptime - float(done.stdout)))
         return max(made) - min(made)
+
+
+WAITING_SECONDS = 60
+"""How long an nft waits for its rules; so long, should nobody come, something of ours stays in a guest."""
+
+
+def waiting(directory: str) -> str:
+    """Script that starts an nft which waits for its rules: `cat` opens the FIFO when somebody writes to it."""
+    go, done = f"{directory}/go", f"{directory}/done"
+    nft = f"cat {go} | nft -f - 2>{directory}/wrong; echo $? >{done}"
+    return (
+        f"mkdir -p {directory}; rm -f {go} {done}; mkfifo {go} {done}\n"
+        f"timeout {WAITING_SECONDS} sh -c {shlex.quote(nft)} >/dev/null 2>&1 </dev/null &"
+    )
+
+
+def handed_over(directory: str, rules: str) -> str:
+    """Script for bash that gives the waiting nft its rules, or starts one, where none waits; notes when they hold."""
+    go, done = f"{directory}/go", f"{directory}/done"
+    return (
+        "status=\n"
+        f"if [ -p {go} ]; then\n"
+        f"printf %s {shlex.quote(rules)} >{go} & writer=$!\n"
+        f"read -r -t {CALL_SECONDS / 2:g} status <>{done}\n"
+        "read -r up _ </proc/uptime\n"
+        f"kill $writer 2>/dev/null; rm -f {go} {done}\n"
+        "fi\n"
+        f'[ "$status" = 0 ] || {{ {_nft(rules)} || exit; read -r up _ </proc/uptime; }}\n'
+        f"echo $up >{directory}/at"
+    )
 
 
 def guest_cuts(lab: Lab, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:

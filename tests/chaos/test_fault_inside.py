@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from chaos.faults import cut, guest
+from chaos.faults import cut, guest, guestcuts
 from chaos.faults.cut import Cut
 from chaos.faults.disk import DiskFull, DiskSlow
 from chaos.faults.flows import Flow
-from chaos.faults.guestcuts import Guests
+from chaos.faults.guestcuts import Guests, handed_over, waiting
 from chaos.faults.network import Partition
 from chaos.faults.process import StopProcess
 from machine.errors import LabError
 from machine.paths import StackPaths
 from machine.process import Completed
+from machine.waiting import Pending, wait_until
 from tests.manifests import manifest
 
 MANIFEST = manifest(*"abc")
@@ -102,6 +105,65 @@ def test_what_survives_a_reboot_cannot_be_healed_without_power() -> None:
     with pytest.raises(LabError, match="has no power"):
         DiskFull((("a", "b"),)).lift(lab)
     assert lab.ran == ["a"]
+
+
+@pytest.fixture
+def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Run a script here, where nft notes how often it was started, and what it was given; it fails on `bad`."""
+    program = tmp_path / "bin" / "nft"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\necho started >>{tmp_path}/said\ngiven=$(cat)\n"
+        f'echo "$given" >>{tmp_path}/said\n[ "$given" != bad ]\n'
+    )
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+    def run(script: str) -> str:
+        words = ["bash", "-c", script]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return f"{done.returncode} {done.stderr}"
+
+    return run
+
+
+def test_rules_go_to_an_nft_that_waits_for_them(tmp_path: Path, nft: Callable[[str], str]) -> None:
+    place = str(tmp_path / "cut-1")
+    assert nft(waiting(place)) == "0 ", "it is not waited for"
+    wait_until(lambda: started(tmp_path), "an nft that waits", seconds=10)
+    assert nft(handed_over(place, "add rule\n")) == "0 "
+    assert (tmp_path / "said").read_text() == "started\nadd rule\n", "it was started once"
+    assert 0 < float(Path(place, "at").read_text()) <= float(Path("/proc/uptime").read_text().split()[0])
+    assert sorted(path.name for path in Path(place).iterdir()) == ["at", "wrong"]
+
+
+def started(tmp_path: Path) -> None:
+    if not (tmp_path / "said").exists():
+        raise Pending("not yet")
+
+
+def test_where_no_nft_waits_or_it_fails_another_is_started(tmp_path: Path, nft: Callable[[str], str]) -> None:
+    place = str(tmp_path / "cut-1")
+    Path(place).mkdir()
+    assert nft(handed_over(place, "add rule\n")) == "0 "
+    nft(waiting(place))
+    assert nft(handed_over(place, "bad")).startswith("1 ")
+    assert (tmp_path / "said").read_text() == "started\nadd rule\nstarted\nbad\nstarted\nbad\n"
+
+
+def test_an_nft_that_nobody_comes_to_ends(
+    tmp_path: Path, nft: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guestcuts, "WAITING_SECONDS", 0.3)
+    place = str(tmp_path / "cut-1")
+    nft(waiting(place))
+
+    def gone() -> None:
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        if any(place.encode() in line for line in lines):
+            raise Pending("it waits")
+
+    wait_until(gone, "its end", seconds=10)
 
 
 @pytest.fixture
