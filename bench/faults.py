@@ -42,11 +42,10 @@ COMMANDS = (("partition", "etcd2"), ("one-way", "etcd2"), ("stop-process", "etcd
 Figures = dict[str, list[float]]
 
 
-def measure(lab: Lab, name: str, rounds: int) -> dict[str, object]:
+def measure(lab: Lab, stack: Verification, name: str, rounds: int) -> dict[str, object]:
     """Medians of one kind, in seconds; what went wrong instead, when it could not be measured."""
     figures: Figures = {}
     skews: list[float] = []
-    stack = Verification(lab)
     words = lab.manifest.node_names[-1 - (WORDS.get(name, 1) - 1) :]
     try:
         for _ in range(rounds):
@@ -154,8 +153,9 @@ def main() -> int:
     try:
         names = [kind(name).name for name in options.kinds.split(",")]
         with alone(paths, "measure faults"), Lab(load(paths), paths) as lab:
+            stack = Verification(lab)
             for name in names:
-                rows.append(measure(lab, name, options.rounds))
+                rows.append(measure(lab, stack, name, options.rounds))
                 say(json.dumps(rows[-1]))
         ours = commands(options.stack, options.rounds)
         if not options.no_baseline:
