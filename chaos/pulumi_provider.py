@@ -50,7 +50,7 @@ def prepare(paths: StackPaths, kept: Shelf, wanted: list[tuple[str, str]]) -> No
 def serve() -> None:
     """Serve the engine; all that this needs is loaded while shells are being opened."""
     from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped] # noqa: PLC0415 - it ships no types
-    from pulumi.runtime.proto import ResourceProviderServicer  # noqa: PLC0415
+    from pulumi.runtime.proto import ResourceProviderServicer  # noqa: PLC0415 - the SDK, a second
 
     import chaos.fault_resource  # noqa: F401, PLC0415 - for the first update: a provider's pickle is a name in there
 

@@ -127,11 +127,6 @@ class Piped:
             os.close(said)
         return cls(process, (to, back))
 
-    def let_go(self) -> None:
-        """Close our ends of its pipes."""
-        for pipe in self.pipes:
-            os.close(pipe)
-
     def end(self) -> None:
         """Wait until it has ended, its pipes being closed; kill it when it does not."""
         try:
@@ -171,12 +166,12 @@ class Session:
     Raises LabError when the guest is not reached.
     """
 
-    def __init__(self, name: str, pipes: tuple[int, int], own: Piped | None = None) -> None:
-        """Talk with a shell through file descriptors, to it and from it; `own` is it, when we started it."""
+    def __init__(self, name: str, shell: Piped) -> None:
+        """Talk with a shell that was started, and is ended with this."""
         self.name = name
-        self._own = own
-        self._to = open(pipes[0], "w", encoding="utf-8")  # noqa: PTH123, SIM115 - `close` does
-        self._from = open(pipes[1], encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - as above
+        self._shell = shell
+        self._to = open(shell.pipes[0], "w", encoding="utf-8")  # noqa: PTH123, SIM115 - `close` does
+        self._from = open(shell.pipes[1], encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115 - as above
         self._answers: dict[str, queue.SimpleQueue[tuple[int, str] | None]] = {}
         """What was said, by the request's tag; None is its end, as the shell was lost."""
         self._lost = False
@@ -194,14 +189,12 @@ class Session:
     @classmethod
     def start(cls, argv: Sequence[str], name: str) -> Self:
         """Start a shell by `argv`."""
-        own = Piped.start(argv)
-        return cls(name, own.pipes, own)
+        return cls(name, Piped.start(argv))
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked: one that was taken over may work on after it was closed here."""
-        usable = not self._to.closed and self._reader.is_alive()
-        return usable and (self._own is None or self._own.process.poll() is None)
+        """Whether it can still be asked."""
+        return not self._to.closed and self._reader.is_alive() and self._shell.process.poll() is None
 
     def tcp(self, addresses: Sequence[str], port: int, seconds: float) -> dict[str, Attempt]:
         """Try all `addresses` at once; an attempt that nothing has answered after `seconds` is over."""
@@ -290,10 +283,9 @@ class Session:
     def close(self) -> None:
         """End it."""
         self.hang_up()
-        if self._own:
-            self._own.end()
+        self._shell.end()
         self._reader.join(END_SECONDS)
-        if not self._reader.is_alive():  # else it waits for another's shell, and holds what `close` would wait for
+        if not self._reader.is_alive():  # else what the shell started holds the pipe, and `close` would wait for it
             self._from.close()
 
     @contextlib.contextmanager

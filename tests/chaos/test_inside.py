@@ -194,8 +194,7 @@ def test_a_shell_that_opens_while_all_are_closed_is_closed_too(monkeypatch: pyte
 
     def start(argv: list[str], name: str) -> Session:
         opened = real(argv, name)
-        assert opened._own
-        processes.append(opened._own.process.pid)
+        processes.append(opened._shell.process.pid)
         return opened
 
     monkeypatch.setattr(Session, "start", start)

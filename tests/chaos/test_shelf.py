@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -107,8 +108,8 @@ def test_a_kept_shell_that_answers_no_more_is_followed_by_another_where_it_is_wa
     assert shelf.take("a", "probe") is None
     assert not kept["probe"].alive
     taken.close()
-    for pid in pids.values():
-        wait_until(lambda pid=pid: ended(pid), "the end of a shell that was given up", seconds=5)  # type: ignore[misc]
+    wait_until(partial(ended, pids["run"]), "the end of a shell that was given up", seconds=5)
+    wait_until(partial(ended, pids["probe"]), "the end of the other", seconds=5)
 
 
 def test_a_guest_that_is_not_reached_leaves_it_to_the_taker() -> None:

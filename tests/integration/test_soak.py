@@ -106,9 +106,11 @@ def by_names(make_stack: Callable[[str], Stack]) -> Iterator[Stack]:
     stack = make_stack("isoak-dns")
     stack.destroy()
     stack.configure(peers="dns", subnet="192.168.95.0/24")
-    stack.ok("up", seconds=900)
-    yield stack
-    stack.destroy()
+    try:
+        stack.ok("up", seconds=900)
+        yield stack
+    finally:
+        stack.destroy()
 
 
 @pytest.mark.timeout(7200)
