@@ -26,6 +26,10 @@ import pulumi_libvirt as libvirt
 MIB: Final = 1024 * 1024
 _XSLT: Final = Path(__file__).parent / "xslt"
 
+INSTANCE: Final = "etcd_lab.instance"
+"""Word of the kernel's command line that tells the image's first-boot unit the seed's instance id, the domain's name:
+it need not read the seed again at later boots. The kernel itself leaves a word with a point to a module."""
+
 
 class Hypervisor:
     """An explicit provider for one libvirt, and what all things made through it share.
@@ -135,7 +139,8 @@ class Hypervisor:
         """A machine, started; booted directly into `kernel` where there is one, else from its first disk."""
         direct: dict[str, object] = {}
         if kernel is not None and initrd is not None and cmdline is not None:
-            direct = {"kernel": str(kernel), "initrd": str(initrd), "cmdlines": kernel_arguments(cmdline)}
+            words = pulumi.Output.concat(cmdline, f" {INSTANCE}=", name)
+            direct = {"kernel": str(kernel), "initrd": str(initrd), "cmdlines": words.apply(kernel_arguments)}
         return libvirt.Domain(
             node,
             name=name,

@@ -14,7 +14,7 @@ import yaml
 
 from infra import first_boot
 from infra.lab import mac_of
-from infra.libvirt import domain_xslt, kernel_arguments
+from infra.libvirt import INSTANCE, domain_xslt, kernel_arguments
 from machine.image import CMDLINE
 
 # As terraform-provider-libvirt 0.8.3 writes it (libvirt/domain_def.go), shortened.
@@ -62,7 +62,7 @@ def read_back(cmdline: str) -> list[dict[str, str]]:
     return [part for part in [*parts, current, {"_": " ".join(keyless)} if keyless else {}] if part]
 
 
-@pytest.mark.parametrize("cmdline", [CMDLINE, "root=/dev/vda1", "quiet ro"])
+@pytest.mark.parametrize("cmdline", [f"{CMDLINE} {INSTANCE}=lab-etcd1", "root=/dev/vda1", "quiet ro"])
 def test_kernel_arguments_come_back_as_they_were_given(cmdline: str) -> None:
     given = kernel_arguments(cmdline)
     words = [item if key == "_" else f"{key}={item}" for part in given for key, item in part.items()]

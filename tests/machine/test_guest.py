@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.libvirt import INSTANCE
 from machine import guest
 
 
@@ -38,6 +39,30 @@ def test_the_scripts_are_posix_shell() -> None:
     for name in ("customize", "firstboot", "init"):
         subprocess.run(["sh", "-n", str(guest.RECIPE / name)], check=True)
         assert os.access(guest.RECIPE / name, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "reads"),
+    [
+        (None, "lab-etcd1", True),
+        ("lab-etcd1", "lab-etcd1", False),
+        ("old-etcd1", "lab-etcd1", True),
+        ("lab-etcd1", None, True),
+    ],
+)
+def test_a_later_boot_leaves_the_seed_alone_when_the_kernel_names_the_instance(
+    tmp_path: Path, known: str | None, told: str | None, reads: bool
+) -> None:
+    if known:
+        (tmp_path / "instance-id").write_text(f"{known}\n")
+    (tmp_path / "cmdline").write_text("ro quiet" + (f" {INSTANCE}={told}" if told else "") + "\n")
+    text = (guest.RECIPE / "firstboot").read_text()
+    for there, here in (("/proc/cmdline", tmp_path / "cmdline"), ("/var/lib/etcd-lab", tmp_path)):
+        assert there in text
+        text = text.replace(there, str(here))
+    drivers = "modprobe() { echo drivers; exit 0; }"
+    done = subprocess.run(["sh"], input=f"{drivers}\n{text}", capture_output=True, text=True, check=True)
+    assert done.stdout == ("drivers\n" if reads else "")
 
 
 def test_what_the_lab_uses_in_a_guest_is_installed_and_not_masked() -> None:
