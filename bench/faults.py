@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.vagrant import vagrant
+from bench.vagrant import require, vagrant
 from chaos.faults.base import Fault, Result
 from chaos.faults.registry import KINDS, kind
 from chaos.heal import heal_lab
@@ -142,7 +142,7 @@ def main() -> int:
     """Run the benchmark; 0 when all could be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", default="lab", help="the lab that stands (default: lab)")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="faults, by name (default: all)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="faults, by name (default: all; empty: only the commands)")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured (default 1)")
     parser.add_argument("--no-baseline", action="store_true", help="measure the lab alone")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -151,7 +151,9 @@ def main() -> int:
     theirs: Figures = {}
     rows: list[dict[str, object]] = []
     try:
-        names = [kind(name).name for name in options.kinds.split(",")]
+        if not options.no_baseline:
+            require()
+        names = [kind(name).name for name in options.kinds.split(",") if name]
         with alone(paths, "measure faults"), Lab(load(paths), paths) as lab:
             stack = Verification(lab)
             for name in names:

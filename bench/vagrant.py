@@ -31,6 +31,15 @@ def missing() -> list[str]:
     return lacking if "vagrant-libvirt" in plugins else [*lacking, "vagrant-libvirt"]
 
 
+def require() -> None:
+    """Raise RequirementError when a program is missing: before anything is measured, as that takes long."""
+    if lacking := missing():
+        raise RequirementError(
+            f"The baseline needs {', '.join(lacking)}",
+            next="apt-get install vagrant vagrant-libvirt ansible-core mmdebstrap, or measure with --no-baseline.",
+        )
+
+
 def _inside(tree: Path, name: str) -> Path:
     """The file behind the link `name` at the root of `tree`, which is written as seen from inside."""
     return tree / (tree / name).readlink().as_posix().lstrip("/")
@@ -100,12 +109,7 @@ def vagrant(etcd: Path) -> Iterator[Vagrant]:
     `etcd` is a directory with the programs `etcd` and `etcdctl`. Raises RequirementError when a
     needed program is missing.
     """
-    lacking = missing()
-    if lacking:
-        raise RequirementError(
-            f"The baseline needs {', '.join(lacking)}",
-            next="apt-get install vagrant vagrant-libvirt ansible-core mmdebstrap",
-        )
+    require()
     cache = cache_dir() / "bench"
     work = cache / "box"
     with exclusive(cache / "lock"):
