@@ -142,7 +142,8 @@ def main() -> int:
     """Run the benchmark; 0 when all could be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stack", default="lab", help="the lab that stands (default: lab)")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="faults, by name (default: all; empty: only the commands)")
+    kinds_help = "faults, by name (default: all; empty: only the commands)"
+    parser.add_argument("--kinds", default=",".join(KINDS), help=kinds_help)
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured (default 1)")
     parser.add_argument("--no-baseline", action="store_true", help="measure the lab alone")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
