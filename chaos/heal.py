@@ -22,7 +22,7 @@ from chaos.faults.registry import from_record
 from chaos.lab import Lab, alone
 from chaos.probes import answers
 from chaos.traces import UNDO_SCRIPT
-from infra.manifest import Manifest
+from infra.manifest import Manifest, Node
 from machine import libvirt_api
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT
@@ -234,21 +234,29 @@ def _start_machines(lab: Lab, note: _Note) -> None:
 
 
 def _wait_for_machines(lab: Lab, say: Say) -> None:
-    def all_answer() -> None:
-        silent = [node.name for node in lab.manifest.nodes if not answers(lab, node.address, SSH_PORT)]
-        if silent:
-            raise Pending(f"no ssh on {', '.join(silent)}")
-        with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
-            list(pool.map(open_shell, lab.manifest.node_names))
+    """Wait until every machine can be logged in to; each is asked by itself, as they come up at different times."""
+    missing = {node.name: node for node in lab.manifest.nodes}
 
-    def open_shell(node: str) -> None:
+    def arrived(node: Node) -> str:
+        """Nothing, once there is a shell; else what is in the way."""
+        if not answers(lab, node.address, SSH_PORT):
+            return f"no ssh on {node.name}"
         try:
-            lab.shell(node).open()
+            lab.shell(node.name).open()
         except LabError as error:  # a login may still be refused while the machine boots
-            raise Pending(str(error)) from error
+            return str(error)
+        return ""
+
+    def all_arrived() -> None:
+        with ThreadPoolExecutor(len(missing)) as pool:
+            seen = dict(zip(missing, pool.map(arrived, missing.values()), strict=True))
+        for name in [name for name, problem in seen.items() if not problem]:
+            del missing[name]
+        if missing:
+            raise Pending("; ".join(seen[name] for name in missing))
 
     wait_until(
-        all_answer,
+        all_arrived,
         "ssh on every node",
         seconds=BOOT_SECONDS,
         on_wait=Heartbeat("waiting for the machines", say=say).beat,

@@ -144,6 +144,30 @@ def test_machines_that_are_off_paused_or_crashed_run_again_without_any_record(pa
     assert "etcd3 shutoff" in paper.log
 
 
+def test_each_machine_is_asked_until_it_has_come_and_then_no_more(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that refuses the login is not there yet; one that is there is left alone, as a question costs it a fork."""
+    misses = {"etcd1": 0, "etcd2": 2, "etcd3": 0}
+    refusals = {"etcd1": 0, "etcd2": 0, "etcd3": 1}
+    asked: list[str] = []
+
+    def answers(_lab: object, address: str, _port: int) -> bool:
+        asked.append(address)
+        misses[address] -= 1
+        return misses[address] < 0
+
+    def open_shell(node: str) -> None:
+        refusals[node] -= 1
+        if refusals[node] >= 0:
+            raise ToolError(f"Cannot log in to {node}")
+
+    monkeypatch.setattr(heal, "answers", answers)
+    monkeypatch.setattr(Paper, "shell", lambda self, node: SimpleNamespace(open=lambda: open_shell(node)))
+    assert mend(paper) == []
+    assert {node: asked.count(node) for node in paper.states} == {"etcd1": 1, "etcd2": 3, "etcd3": 2}
+
+
 def test_a_record_is_lifted_and_forgotten_only_when_the_cluster_is_healthy(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
