@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from pulumi import automation
 from pulumi.automation._stack import StackInitMode
@@ -14,6 +16,9 @@ from semver import VersionInfo
 
 from machine.engine import Engine
 from machine.versions import PULUMI
+
+END_SECONDS: Final = 10.0
+"""How long an engine that is interrupted by us may take to end the operation that it is in."""
 
 
 class Stack(automation.Stack):
@@ -61,9 +66,10 @@ class Cli(automation.PulumiCommand):
         on_output: automation.OnOutput | None = None,
         on_error: automation.OnOutput | None = None,
     ) -> automation.CommandResult:
-        """As the SDK does, but for Ctrl-C: there the SDK closes the pipes, and the engine dies of writing to them.
+        """As the SDK does, but for what interrupts it: there the SDK closes the pipes, and the engine dies of writing.
 
-        The engine has Ctrl-C from the terminal too, and is waited for while it ends in order.
+        The engine has Ctrl-C from the terminal too, and is waited for while it ends in order. Of a test's limit it is
+        told, and given END_SECONDS.
         """
         words = [self.command, "--non-interactive", *args]
         environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
@@ -74,6 +80,9 @@ class Cli(automation.PulumiCommand):
             except KeyboardInterrupt:
                 process.communicate()
                 raise
+            except BaseException:
+                _end(process)
+                raise
         if on_output:
             _tell(on_output, out)
         if on_error:
@@ -82,6 +91,16 @@ class Cli(automation.PulumiCommand):
         if process.returncode != 0:
             raise create_command_error(result)
         return result
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Interrupt the engine, and kill it when it does not end by that: its operation is bounded, but may be long."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()  # its output is left: what it started may hold the pipes
 
 
 def _tell(callback: Callable[[str], object], text: str) -> None:

@@ -8,7 +8,7 @@ mend.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from chaos.faults.power import BOOT_SECONDS, SSH_PORT
 from chaos.faults.registry import from_record
 from chaos.lab import Lab, alone
 from chaos.probes import answers
-from chaos.traces import UNDO_SCRIPT
+from chaos.traces import DAMAGED, UNDO_SCRIPT
 from infra.manifest import Manifest, Node
 from machine import libvirt_api
 from machine.engine import Engine
@@ -90,8 +90,8 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         _wait_for_machines(lab, say)
         for record in later:
             _lift(lab, record, note)
-        _sweep_guests(lab, note)
-        _wait_healthy(lab, note, say)
+        swept = _sweep_guests(lab, note)
+        _wait_healthy(lab, note, say, swept.damaged)
         left = _undo_pending(lab, found, note, say)
         emptied.result()
     for record in recorded:
@@ -105,7 +105,7 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
 def leftovers(paths: StackPaths) -> list[str]:
     """Names of faults that records speak of; cheap, asks nobody."""
     good, bad = records.load_all(paths)
-    return [f"{record.name} on {', '.join(name for group in record.groups for name in group)}" for record in good] + [
+    return [f"{record.name} on {', '.join(record.nodes)}" for record in good] + [
         f"unreadable record {path.name}" for path in bad
     ]
 
@@ -267,15 +267,23 @@ def _wait_for_machines(lab: Lab, say: Say) -> None:
 # -- inside the guests --------------------------------------------------------------------------------------------
 
 
-def _sweep_guests(lab: Lab, note: _Note) -> set[str]:
-    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended.
+@dataclass(frozen=True, slots=True)
+class _Swept:
+    """What sweeping the guests could not mend."""
 
-    Gives the ids of faults whose undo went wrong to the last.
-    """
+    undone: set[str]
+    """Ids of faults whose undo went wrong to the last."""
+    damaged: set[str]
+    """Nodes whose data has our note of damage beside it: their members are to be replaced."""
+
+
+def _sweep_guests(lab: Lab, note: _Note) -> _Swept:
+    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended."""
     nodes = list(lab.manifest.node_names)
     left: set[str] = set()
+    damaged: set[str] = set()
     for number in range(SWEEPS):
-        guests = sweep.sweep_guests(lab, nodes)
+        guests = [_without_damage(guest, damaged) for guest in sweep.sweep_guests(lab, nodes)]
         last = number == SWEEPS - 1
         left.clear()
         for guest in guests:
@@ -292,7 +300,15 @@ def _sweep_guests(lab: Lab, note: _Note) -> set[str]:
         nodes = [guest.node for guest in guests if guest.told()]
         if not nodes:
             break
-    return left
+    return _Swept(left, damaged)
+
+
+def _without_damage(guest: sweep.Guest, damaged: set[str]) -> sweep.Guest:
+    """The guest without a note of damage, which is put down in `damaged`."""
+    traces = tuple(trace for trace in guest.traces if trace.trace.name != DAMAGED)
+    if traces != guest.traces:
+        damaged.add(guest.node)
+    return replace(guest, traces=traces)
 
 
 def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[str]:
@@ -303,7 +319,7 @@ def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[s
     pending = [item for item in found if item.pending]
     if not pending:
         return set()
-    left = _sweep_guests(lab, note)
+    left = _sweep_guests(lab, note).undone
     if not left:
         found[:] = [
             replace(item, done="undone at a later attempt", ok=True, pending=False) if item.pending else item
@@ -313,36 +329,53 @@ def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[s
     return left
 
 
-def _wait_healthy(lab: Lab, note: _Note, say: Say) -> None:
-    """Wait; look again, replace members and calm alarms where the cluster does not get healthy by itself."""
+def _wait_healthy(lab: Lab, note: _Note, say: Say, noted: Collection[str] = ()) -> None:
+    """Wait; look again, replace members and calm alarms where the cluster does not get healthy by itself.
+
+    It is not healthy as long as the data of a member is not to be trusted, by a record or as `noted` on these nodes.
+    Raises DeadlineError.
+    """
     ends = time.monotonic() + HEALTHY_SECONDS
     beat = Heartbeat("waiting for a healthy cluster", say=say).beat
-    damaged = any(record.name in member.DAMAGING for record in records.load_all(lab.paths)[0])
+    damaged = member.damage_records(lab)
+    untrusted = {*noted, *(name for record in damaged for name in record.nodes)}
+    replaced: set[str] = set()
     while True:
         left = ends - time.monotonic()
         try:
-            statuses = lab.cluster.wait_healthy(0.0 if damaged else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
-            if not damaged and not any(status.learner for status in statuses):
+            statuses = lab.cluster.wait_healthy(0.0 if untrusted else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
+            learners = [status.node for status in statuses if status.learner]
+            if not untrusted and not learners:
+                for record in damaged:  # it speaks of members that are others now
+                    records.remove(lab.paths, record.id)
                 return
-        except DeadlineError:
+            last = f"to be replaced: {', '.join(sorted({*untrusted, *learners}))}"
+        except DeadlineError as error:
             if left <= 0:
                 raise
-        damaged = False
+            last = error.last
+        if left <= 0:
+            raise DeadlineError("A cluster of members to be trusted", seconds=HEALTHY_SECONDS, last=last,
+                                next="./lab heal goes on where this ended.")  # fmt: skip
         _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
-        if _replace_members(lab, note, say) or _calm_alarms(lab, note):
+        others = _replace_members(lab, note, say, but=replaced)
+        replaced |= others
+        untrusted -= others
+        if others or _calm_alarms(lab, note):
             ends = time.monotonic() + HEALTHY_SECONDS
 
 
-def _replace_members(lab: Lab, note: _Note, say: Say) -> bool:
-    replaced = False
-    for node in member.needs_replacing(lab):
+def _replace_members(lab: Lab, note: _Note, say: Say, but: Collection[str] = ()) -> set[str]:
+    """Replace the members that need it, `but` some that were; gives the nodes where that went well."""
+    replaced: set[str] = set()
+    for node in [node for node in member.needs_replacing(lab) if node not in but]:
         try:
             entry = member.replace(lab, node, lambda text: say(f"  {text}"))
         except LabError as error:
             note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
         else:
             note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
-            replaced = True
+            replaced.add(node)
     return replaced
 
 

@@ -57,8 +57,7 @@ def needs_replacing(lab: Lab) -> list[str]:
     Those that a record or a note beside their data says are damaged, that the member list lacks or has as learners
     only, and those whose etcd does not run and says that its data is the reason. Without a quorum the list is left out.
     """
-    found = {name for record in records.load_all(lab.paths)[0] if record.name in DAMAGING
-             for group in record.groups for name in group}  # fmt: skip
+    found = {name for record in damage_records(lab) for name in record.nodes}
     with contextlib.suppress(ToolError):
         members = lab.cluster.members(CALL_SECONDS)
         for node in lab.manifest.nodes:
@@ -71,6 +70,11 @@ def needs_replacing(lab: Lab) -> list[str]:
             if state.strip() == "damaged" or (state.strip() != "active" and DAMAGE_SIGNS.search(log)):
                 found.add(name)
     return [name for name in lab.manifest.node_names if name in found]
+
+
+def damage_records(lab: Lab) -> list[records.Record]:
+    """Records of faults after which the data of their nodes' members is not to be trusted."""
+    return [record for record in records.load_all(lab.paths)[0] if record.name in DAMAGING]
 
 
 def replace(lab: Lab, node: str, say: Say | None = None) -> Member:

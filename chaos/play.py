@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from chaos import checks
-from chaos.faults.base import Fault, Result
+from chaos.faults.base import Action, Fault, Result
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.lab import Lab
@@ -171,7 +171,8 @@ class Play:
             # from the start: a proof may take longer than the lease
             self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
             try:
-                result = self._result_of(fault, self.stack.set([*(other for other, _ in self._in_force), fault]))
+                found = self.stack.set([*(other for other, _ in self._in_force), fault])
+                result = self._result_of("inject", fault, found)
             except BaseException:
                 self.lab.keeper.release(fault.id)
                 raise
@@ -189,7 +190,8 @@ class Play:
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             lost = self._lost(fault)
             self.lab.keeper.release(fault.id)
-            result = self._result_of(fault, self.stack.set([other for other, _ in self._in_force if other != fault]))
+            found = self.stack.set([other for other, _ in self._in_force if other != fault])
+            result = self._result_of("heal", fault, found)
             for other, entry in self._in_force:
                 if other == fault:
                     self.recorder.fault_healed(entry, result)
@@ -218,10 +220,10 @@ class Play:
             raise errors[0]
 
     @staticmethod
-    def _result_of(fault: Fault, found: Sequence[Result]) -> Result:
+    def _result_of(action: Action, fault: Fault, found: Sequence[Result]) -> Result:
         """Its result; an update may also have healed what an interrupted scenario left declared."""
         for result in found:
-            if result.id == fault.id:
+            if (result.action, result.id) == (action, fault.id):
                 return result
         raise InconclusiveError(f"The verification stack says nothing of {fault.name}", next="Run ./lab heal.")
 

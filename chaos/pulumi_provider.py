@@ -15,6 +15,7 @@ import os
 import runpy
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,10 @@ def obey(paths: StackPaths, kept: Shelf) -> None:
     """Open what is asked for, until standard input ends; then end this process, whatever it does."""
     try:
         for line in sys.stdin:
-            prepare(paths, kept, json.loads(line)["open"])
+            try:
+                prepare(paths, kept, json.loads(line)["open"])
+            except Exception:  # noqa: BLE001 - to open ahead only saves time, and must not end what is at work
+                traceback.print_exc()
     finally:
         os._exit(0)
 

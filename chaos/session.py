@@ -64,7 +64,8 @@ tried=()
 exec 8<>/dev/shm/etcd-lab.$$; rm /dev/shm/etcd-lab.$$; errors=/proc/$$/fd/8  # a file that ends with this shell
 while read -r word tag port rest; do
   case $word in
-  tcp) for a in $rest; do
+  tcp) tried=()  # those of the last request have ended, and their numbers may be another's by now
+    for a in $rest; do
       { BASH_ARGV0=$tag; echo "$tag try $a"; s=$EPOCHREALTIME
         { echo "$tag open $a $s $EPOCHREALTIME"; } 3<>/dev/tcp/$a/$port; } 2>&1 </dev/null 9>&- &
       tried+=($!)
@@ -246,18 +247,24 @@ class Session:
             return False
 
     def run(self, script: str, seconds: float) -> Completed:
-        """Run a shell script to its end. Raises DeadlineError, and ends the shell then."""
+        """Run a shell script to its end. Raises DeadlineError, and ends the shell then, unless it is at another's."""
+        what = f"{script[:80]} on {self.name}"
         ends = time.monotonic() + seconds
-        with self._lock, self._asked("run", after=f"{script}\0") as tag:
-            said: dict[str, list[str]] = {":": [], "!": []}
-            while line := self._next(tag, ends - time.monotonic()):
-                word, _, text = line[1].partition(" ")
-                if word == "end":
-                    stdout, stderr = ("\n".join([*lines, ""]) if any(lines) else "" for lines in said.values())
-                    return Completed((script,), int(text), stdout, stderr)
-                said[word].append(text)
+        if not self._lock.acquire(timeout=seconds):
+            raise DeadlineError(what, seconds=seconds, last="another script runs in the shell kept open there")
+        try:
+            with self._asked("run", after=f"{script}\0") as tag:
+                said: dict[str, list[str]] = {":": [], "!": []}
+                while line := self._next(tag, ends - time.monotonic()):
+                    word, _, text = line[1].partition(" ")
+                    if word == "end":
+                        stdout, stderr = ("\n".join([*lines, ""]) if any(lines) else "" for lines in said.values())
+                        return Completed((script,), int(text), stdout, stderr)
+                    said[word].append(text)
+        finally:
+            self._lock.release()
         self.close()
-        raise DeadlineError(f"{script[:80]} on {self.name}", seconds=seconds)
+        raise DeadlineError(what, seconds=seconds)
 
     @contextlib.contextmanager
     def hearing(self, mark: str) -> Iterator[Hearing]:

@@ -47,10 +47,7 @@ class Shelf:
         """A shell for its taker alone, once it is open; None when there is none to be had."""
         with self._lock:
             kept = self._shells.pop((node, use), None)
-        try:
-            return kept.result(CONNECT_SECONDS) if kept else None
-        except (LabError, OSError, TimeoutError):  # the taker tries it itself, and tells
-            return None
+        return _waited(kept)  # where there is none, the taker tries it itself, and tells
 
     def give_back(self, node: str, use: str, session: Session) -> None:
         """Keep a shell that was taken, or was opened elsewhere; one that is lost, or one too many, is closed."""
@@ -78,10 +75,7 @@ KEPT: Shelf | None = None
 
 def _look_after(kept: Future[Session] | None, shell: Shell | None, ready: Future[Session]) -> None:
     """Give `ready` the kept shell when it answers, else a new one in the guest, where that is wanted."""
-    try:
-        session = kept.result(CONNECT_SECONDS) if kept else None
-    except (LabError, OSError, TimeoutError):
-        session = None
+    session = _waited(kept)
     try:
         if session and not session.answers(ALIVE_SECONDS):
             session.close()
@@ -93,6 +87,18 @@ def _look_after(kept: Future[Session] | None, shell: Shell | None, ready: Future
         ready.set_result(session)
     except (LabError, OSError) as error:
         ready.set_exception(error)
+
+
+def _waited(kept: Future[Session] | None) -> Session | None:
+    """The shell, once it is open; None when it is not to be had. One that opens too late is ended then."""
+    try:
+        return kept.result(CONNECT_SECONDS) if kept else None
+    except TimeoutError:
+        if kept:
+            kept.add_done_callback(_end)
+    except (LabError, OSError):
+        pass
+    return None
 
 
 def _end(kept: Future[Session]) -> None:

@@ -139,11 +139,15 @@ class Verification:
         except automation.CommandError as error:
             failure = error
             self._end_provider()  # where the engine was killed, it would go on
+        except BaseException:  # Ctrl-C, or the limit of a test: what it is at would go on beside whoever mends
+            self._end_provider()
+            raise
         told = results.take(self._lab.paths)
         self.last = told.results
         for failed in told.failed.values():
             raise failed
-        if failure is not None and all(result.proved for result in told.results):
+        unhealed = any(result.action == "heal" and not result.proved for result in told.results)  # fails its deletion
+        if failure is not None and not unhealed:
             raise LabError(
                 f"The engine failed: {tail(str(failure), 12)}",
                 where=self._engine.name,
@@ -163,8 +167,10 @@ class Verification:
         """Have the provider open the shells that it will need, in guests that are reached, while the engine starts."""
         provider, nodes = self.prepare(), self._lab.manifest.node_names
         wanted = {shell for fault in faults for shell in fault.shells(nodes)}
+        up: list[str] = []
         with contextlib.suppress(LabError):  # the provider meets it again, and tells, where it matters
             up = linked(self._lab) if wanted else []
+        with contextlib.suppress(LabError):  # as above
             provider.open(shell for shell in wanted if shell[0] in up)
 
     def _opened(self) -> automated.Stack:

@@ -49,6 +49,9 @@ _OF_ETCD = "</sys/fs/cgroup/system.slice/etcd.service/cgroup.procs"
 UNDO_SCRIPT: Final = "undo script"
 """Trace of a fault that is not undone, or not wholly; its words are the ids of such faults."""
 
+DAMAGED: Final = "damaged data"
+"""Trace of data that a fault damaged: no script can mend that, the member is replaced."""
+
 GUEST: Final[tuple[Trace, ...]] = (
     Trace(
         UNDO_SCRIPT,
@@ -114,6 +117,7 @@ GUEST: Final[tuple[Trace, ...]] = (
         f'for f in {" ".join(volume.LEFTOVERS)}; do [ ! -e $f ] || tell "${{f##*/}}"; done',
         f"{volume.TIDY}; sync -f {volume.DATA_DIR}",
     ),
+    Trace(DAMAGED, f"[ ! -e {volume.DAMAGE} ] || tell {volume.DAMAGE}", ":"),
     Trace(
         "changed unit",
         f'for f in {DROP_INS} {CONTROL}/*; do [ ! -e "$f" ] || tell "${{f##*/}}"; done\n'

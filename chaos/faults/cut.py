@@ -142,8 +142,12 @@ class Cut(Fault):
             seen = "there" if cut else f"unknown on {', '.join(silent)}" if silent else "gone"
             return [*proof, Proof("rules of the cut", place, "gone", seen, seen == "gone")]
         sent = self.sent(nodes, others)
-        proof += [self._rule(flow, cut, place, sent=flow in sent) for flow in self.flows]
-        return proof + (self._skew(lab) if self.in_guests(lab) else [])
+        return proof + [self._rule(flow, cut, place, sent=flow in sent) for flow in self.flows]
+
+    def _prove(self, lab: Lab, *, in_force: bool) -> tuple[Proof, ...]:
+        """Also how close together the rules came, once they are made: later, clocks that ran otherwise would tell."""
+        proof = super()._prove(lab, in_force=in_force)
+        return (*proof, *self._skew(lab)) if in_force and self.in_guests(lab) else proof
 
     def further(
         self,

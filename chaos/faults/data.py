@@ -156,7 +156,7 @@ class FileDamage(Damage):
 
     def apply(self, lab: Lab) -> None:
         """Kill the member, damage the file, note what it was and is, start the member."""
-        each(lab, self.nodes, self.script, seconds=MAKE_SECONDS)
+        each(lab, self.nodes, self.script, seconds=MAKE_SECONDS, once=True)  # twice, a bit would be back
 
     def script(self, node: str) -> str:
         """Script for one node; does nothing when the note is there."""

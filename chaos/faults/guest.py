@@ -1,9 +1,9 @@
 """Faults that are made inside the guests: one ssh call each, and a timer there that undoes them.
 
 Before a fault is made, its undo script lies in the guest and a transient systemd timer is armed (OnActiveSec=, which
-counts CLOCK_MONOTONIC, so that no clock fault moves it). Nobody renews it: the guest mends itself. Timers, scripts and
-units carry our fixed prefix, which is what `./lab heal` looks for. An undo script that went wrong stays where it is, so
-that it can be tried again.
+counts CLOCK_MONOTONIC, so that no clock fault moves it). When nobody renews it, the guest mends itself. Timers,
+scripts and units carry our fixed prefix, which is what `./lab heal` looks for. An undo script that went wrong stays
+where it is, so that it can be tried again.
 """
 
 from __future__ import annotations
@@ -47,20 +47,23 @@ def each(
     *,
     seconds: float = CALL_SECONDS,
     check: bool = True,
+    once: bool = False,
 ) -> dict[str, Completed]:
     """Run a shell script on several nodes at once; a callable gives each node its own.
 
-    In the shells kept open there (chaos.inside): a script that was under way when its guest was lost may run again.
-    With `check`, the first failure is raised after all have ended.
+    In the shells kept open there (chaos.inside): a script that was under way when its shell was lost runs again,
+    beside the first where that goes on. With `once` in a session of its own, and never again. With `check`, the first
+    failure is raised after all have ended.
     """
     names = list(nodes)
     if not names:
         return {}
 
     def one(node: str) -> Completed:
-        return lab.inside.run(
-            lab.shell(node), script if isinstance(script, str) else script(node), seconds, check=check
-        )
+        shell, text = lab.shell(node), script if isinstance(script, str) else script(node)
+        if once:
+            return shell.run(text, seconds, check=check)
+        return lab.inside.run(shell, text, seconds, check=check)
 
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(one, names), strict=True))

@@ -137,14 +137,20 @@ def handed_over(directory: str, rules: str) -> str:
     )
 
 
+LISTING = (
+    f"{{ why=$(nft -j list table inet {TABLE} 2>&1 >&3); }} 3>&1 || case $why in\n"
+    """*'No such file or directory'*) echo '{"nftables": []}' ;; *) echo "$why" >&2; false ;; esac"""
+)
+"""Script that gives our table as JSON. What nft complains of is looked at: no answer is not an empty table."""
+
+
 def guest_cuts(lab: Lab, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
     """Every cut in these guests, by name, taken together, and the guests that could not be asked."""
-    listing = f"nft -j list table inet {TABLE} 2>/dev/null || echo '{{\"nftables\": []}}'"
     addresses = addresses_of(lab.manifest)
 
     def one(node: str) -> dict[str, CutState] | None:
         try:
-            said = lab.inside.run(lab.shell(node), listing, CALL_SECONDS).stdout
+            said = lab.inside.run(lab.shell(node), LISTING, CALL_SECONDS).stdout
         except LabError:
             return None
         return parse_table(json.loads(said), addresses)

@@ -141,9 +141,12 @@ class Netem(GuestFault):
 
     def _qdisc(self, node: str, told: str, *, in_force: bool, pinged: bool) -> Proof:
         """What netem says of itself; packets of ours went through it only where there was somebody to ping."""
-        sent, seen = read_netem(told)
-        holds = (sent is not None and (sent > 0 or not pinged)) if in_force else sent is None
         expected = f"netem{', packets pass' if pinged else ''}" if in_force else "no netem"
+        try:
+            sent, seen = read_netem(told)
+        except ValueError:
+            return Proof(f"qdisc of {node}", node, expected, f"cannot be read: {told[:80]!r}", holds=False)
+        holds = (sent is not None and (sent > 0 or not pinged)) if in_force else sent is None
         return Proof(f"qdisc of {node}", node, expected, seen, holds)
 
     def proof_seconds(self, in_force: bool) -> float:  # noqa: ARG002
@@ -152,11 +155,8 @@ class Netem(GuestFault):
 
 
 def read_netem(told: str) -> tuple[int | None, str]:
-    """Packets through netem (None: there is no netem) and a word on it, from `tc -j -s qdisc show`."""
-    try:
-        qdiscs: list[dict[str, Any]] = json.loads(told)
-    except ValueError:
-        return None, f"cannot be read: {told[:80]!r}"
+    """Packets through netem (None: there is no netem) and a word on it, from `tc -j -s qdisc show`; else ValueError."""
+    qdiscs: list[dict[str, Any]] = json.loads(told)
     for one in qdiscs:
         if one.get("kind") == "netem":
             return int(one["packets"]), f"netem, {one['packets']} packets, {one.get('drops', 0)} dropped"

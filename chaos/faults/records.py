@@ -60,6 +60,11 @@ class Record:
             os.getpid(),
         )
 
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that it speaks of."""
+        return tuple(dict.fromkeys(name for group in self.groups for name in group))
+
 
 def boot_id() -> str:
     """The kernel's name for this boot."""

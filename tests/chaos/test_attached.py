@@ -66,6 +66,13 @@ def test_it_is_told_of_shells_of_a_lab_that_is_not_there_and_goes_on(attached: A
     assert asked(attached).GetPluginInfo(Empty(), timeout=20).version
 
 
+def test_an_order_that_it_does_not_understand_does_not_end_what_it_is_at(attached: Attached) -> None:
+    attached._child.say({"open": 3})
+    attached._child.say({"close": []})
+    assert asked(attached).GetPluginInfo(Empty(), timeout=20).version
+    assert attached.alive
+
+
 def test_the_order_to_end_is_obeyed_at_once_while_it_still_loads(attached: Attached) -> None:
     pid = pid_of(attached)
     attached.close()

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pulumi import automation
 
+from chaos import automated
 from chaos.automated import Cli
 
 SAYS = """#!/bin/sh
@@ -73,3 +75,38 @@ def test_at_ctrl_c_the_program_ends_in_order_and_nothing_else_is_said(
         out, err = caller.communicate(timeout=20)
     assert (tmp_path / "ended").exists(), "it was waited for"
     assert (out, err) == ("interrupted\n", "")
+
+
+class Limit(BaseException):
+    """As pytest-timeout's, which no handler of Exception sees."""
+
+
+DEAF = """#!/bin/sh
+trap '' INT
+echo $$ >started
+for _ in $(seq 200); do sleep 0.1; done
+echo ended >ended
+"""
+
+
+@pytest.mark.parametrize(("text", "in_order"), [(WORKS_ON, True), (DEAF, False)])
+def test_at_the_limit_of_a_test_the_program_is_interrupted_and_killed_when_it_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, in_order: bool
+) -> None:
+    monkeypatch.setattr(automated, "END_SECONDS", 10.0 if in_order else 0.3)
+
+    def reached(*_: object) -> None:
+        raise Limit
+
+    before = signal.signal(signal.SIGALRM, reached)
+    cli = Cli(program(tmp_path, text))
+    started = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(Limit):
+            cli.run(["up"], str(tmp_path), {})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "started").exists()
+    assert (tmp_path / "ended").exists() is in_order
+    assert time.monotonic() - started < 15

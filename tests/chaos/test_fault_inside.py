@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from chaos.faults import cut, guest, guestcuts
+from chaos.faults.base import Proof
 from chaos.faults.cut import Cut
 from chaos.faults.disk import DiskFull, DiskSlow
 from chaos.faults.flows import Flow
@@ -127,6 +129,27 @@ def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
     return run
 
 
+@pytest.mark.parametrize(
+    ("complains", "status", "said"),
+    [
+        ("", 0, "{}"),
+        ("Error: No such file or directory\nlist table inet etcdlab_faults", 0, '{"nftables": []}'),
+        ("Error: Could not process rule: Cannot allocate memory", 1, ""),
+    ],
+)
+def test_only_a_table_that_is_not_there_is_an_empty_one(tmp_path: Path, complains: str, status: int, said: str) -> None:
+    program = tmp_path / "nft"
+    answers = f"echo {shlex.quote(complains)} >&2; exit 1" if complains else "echo {}"
+    program.write_text(f"#!/bin/sh\n{answers}\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for shell in ("bash", "sh"):
+        words = [shell, "-c", guestcuts.LISTING]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout.strip()) == (status, said)
+        assert done.stderr.strip() == (complains if status else "")
+
+
 def test_rules_go_to_an_nft_that_waits_for_them(tmp_path: Path, nft: Callable[[str], str]) -> None:
     place = str(tmp_path / "cut-1")
     assert nft(waiting(place)) == "0 ", "it is not waited for"
@@ -182,6 +205,21 @@ def test_rules_are_gone_only_where_every_guest_of_the_cut_says_so(silent: str, g
     (proof,) = Partition((("a",), ("b", "c"))).look(lab, in_force=False)
     assert proof.holds is gone
     assert (proof.observed == "gone") is gone
+
+
+@pytest.mark.usefixtures("quiet")
+def test_how_close_together_the_rules_came_is_asked_when_they_are_made_and_not_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A guest whose clock ran otherwise since would tell a wrong time."""
+    monkeypatch.setattr(Cut, "_rule", lambda *_, **__: Proof("rule", "guest", "in force", "in force", holds=True))
+    monkeypatch.setattr(guestcuts.Guests, "cut", lambda *_: None)
+    monkeypatch.setattr(guestcuts.Guests, "skew", lambda *_: 0.1)
+    lab: Any = Paper()
+    lab.paths = StackPaths(tmp_path, "t")
+    cut = Partition((("a",), ("b",)))
+    asked = [[proof.what for proof in act(lab).proof] for act in (cut.inject, cut.observe)]
+    assert ["first to last guest" in words for words in asked] == [True, False]
 
 
 def test_a_cut_inside_concerns_every_guest_that_has_rules() -> None:

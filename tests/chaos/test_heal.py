@@ -17,18 +17,19 @@ from chaos import heal, member, sweep
 from chaos.faults import names, records
 from chaos.faults.base import Fault
 from chaos.faults.bridge import CutState
+from chaos.faults.data import BitFlip
 from chaos.faults.network import Partition
 from chaos.faults.power import PowerOff
 from chaos.faults.process import Stop
 from chaos.lab import Lab
 from chaos.sweep import Guest
-from chaos.traces import GUEST, UNDO_SCRIPT, Found
+from chaos.traces import DAMAGED, GUEST, UNDO_SCRIPT, Found
 from machine import libvirt_api
 from machine.errors import DeadlineError, InconclusiveError, ToolError
 from machine.paths import StackPaths
 
 LAB_ID = "12ab34cd"
-UNDO = next(trace for trace in GUEST if trace.name == UNDO_SCRIPT)
+UNDO, NOTE = (next(trace for trace in GUEST if trace.name == name) for name in (UNDO_SCRIPT, DAMAGED))
 
 
 CLOCK = [0.0]
@@ -166,6 +167,68 @@ def test_each_machine_is_asked_until_it_has_come_and_then_no_more(
     monkeypatch.setattr(Paper, "shell", lambda self, node: SimpleNamespace(open=lambda: open_shell(node)))
     assert mend(paper) == []
     assert {node: asked.count(node) for node in paper.states} == {"etcd1": 1, "etcd2": 3, "etcd3": 2}
+
+
+class Replaced:
+    """Members that need it are replaced, after `refusals` attempts that fail."""
+
+    def __init__(self, paper: Paper, monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
+        self.paper, self.refusals, self.attempts = paper, refusals, 0
+        self.noted: list[str] = []
+        monkeypatch.setattr(member, "needs_replacing", self.needed)
+        monkeypatch.setattr(member, "replace", self.replace)
+
+    def needed(self, lab: Any) -> list[str]:
+        return sorted({*self.noted, *(name for one in member.damage_records(lab) for name in one.nodes)})
+
+    def replace(self, _lab: object, node: str, _say: object) -> Any:
+        self.attempts += 1
+        CLOCK[0] += 60
+        if self.attempts <= self.refusals:
+            raise DeadlineError(f"Replacing {node}", seconds=60)
+        self.noted = []
+        return SimpleNamespace(id=0xABC)
+
+
+@pytest.fixture
+def damaged(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> Paper:
+    def refuse(_self: object, _lab: object) -> None:
+        raise ToolError("needs a quorum of the others")
+
+    monkeypatch.setattr(BitFlip, "lift", refuse)
+    record(paper, BitFlip((("etcd2",),)))
+    return paper
+
+
+def test_a_record_of_damaged_data_goes_when_the_member_is_replaced_once(
+    damaged: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Replaced(damaged, monkeypatch, refusals=1)
+    found = [item for item in mend(damaged) if item.what == "the member of etcd2"]
+    assert [item.ok for item in found] == [False, True]
+    assert members.attempts == 2
+    assert records.load_all(damaged.paths) == ([], [])
+
+
+def test_a_member_whose_data_is_damaged_and_that_serves_is_not_forgotten_unreplaced(
+    damaged: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Replaced(damaged, monkeypatch, refusals=99)
+    with pytest.raises(DeadlineError, match="to be replaced: etcd2"):
+        mend(damaged)
+    assert [one.name for one in records.load_all(damaged.paths)[0]] == ["bit-flip"]
+
+
+def test_damage_that_no_record_speaks_of_is_known_by_the_note_beside_the_data(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Replaced(paper, monkeypatch, refusals=0)
+    members.noted = ["etcd3"]
+    paper.traces = {"etcd3": [Found(NOTE, "there")]}
+    (found,) = mend(paper)
+    assert (found.what, found.ok) == ("the member of etcd3", True)
+    assert members.attempts == 1
+    assert paper.log.count("sweep etcd3") == 0, "to look once more would show the same"
 
 
 def test_a_record_is_lifted_and_forgotten_only_when_the_cluster_is_healthy(

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
@@ -177,6 +178,23 @@ def test_a_script_that_does_not_end_is_given_up_and_the_shell_with_it(session: S
     with pytest.raises(DeadlineError, match="sleep"):
         session.run("echo begun; sleep 30", 0.3)
     assert not session.alive
+
+
+def test_a_shell_that_is_at_anothers_script_is_left_to_it(session: Session) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(session.run, "sleep 1; echo first", 10)
+        time.sleep(0.3)
+        with pytest.raises(DeadlineError, match="another script"):
+            session.run("echo second", 0.2)
+        assert first.result().stdout == "first\n"
+    assert session.run("echo third", 5).stdout == "third\n"
+
+
+def test_only_attempts_of_the_last_request_can_be_ended(session: Session, listener: int) -> None:
+    """The numbers of earlier ones, which have ended, may be those of other processes by then."""
+    for _ in range(3):
+        session.tcp(["127.0.0.1", "127.0.0.2"], listener, 9)
+    assert session.run("echo ${#tried[@]}", 5).stdout == "2\n"
 
 
 def test_a_shell_that_opens_while_all_are_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,14 @@ def test_what_netem_says_of_itself() -> None:
     told = '[{"kind":"prio","packets":9},{"kind":"netem","packets":7,"drops":2}]'
     assert read_netem(told) == (7, "netem, 7 packets, 2 dropped")
     assert read_netem('[{"kind":"fq_codel","packets":9}]') == (None, "fq_codel")
-    assert read_netem("")[0] is None
+
+
+def test_what_cannot_be_read_is_no_proof_that_netem_is_gone() -> None:
+    with pytest.raises(ValueError, match="Expecting value"):
+        read_netem("")
+    fault = Latency((("a",), ("b",)))
+    assert not fault._qdisc("a", "", in_force=False, pinged=True).holds
+    assert fault._qdisc("a", "[]", in_force=False, pinged=True).holds
 
 
 def lab_of(*nodes: str) -> Lab:

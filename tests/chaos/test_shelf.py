@@ -151,3 +151,35 @@ def test_two_who_ask_at_the_same_time_do_not_get_the_same_shell(here: Here) -> N
         asker.join()
     [session] = [one for one in found if one]
     session.close()
+
+
+def test_a_shell_that_opens_when_its_taker_has_given_up_is_ended(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf_module, "CONNECT_SECONDS", 0.2)
+    late = threading.Event()
+    opened = Here("a")
+    real = opened.exec_argv
+
+    def slow(command: list[str], tty: bool) -> list[str]:
+        late.wait(10)
+        return real(command, tty)
+
+    monkeypatch.setattr(opened, "exec_argv", slow)
+    sessions: list[Session] = []
+    start = Session.start
+
+    def noted(argv: list[str], name: str) -> Session:
+        sessions.append(start(argv, name))
+        return sessions[-1]
+
+    monkeypatch.setattr(Session, "start", noted)
+    shelf = Shelf()
+    shelf.prepare([(shell(opened), "probe")])
+    assert shelf.take("a", "probe") is None
+    late.set()
+
+    def closed() -> None:
+        if not sessions or sessions[0].alive:
+            raise Pending("it is open")
+
+    wait_until(closed, "its end", seconds=10)
+    shelf.close()

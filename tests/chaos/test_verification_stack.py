@@ -296,6 +296,34 @@ def test_an_update_goes_on_where_no_shells_can_be_asked_for(
     else:
         monkeypatch.setattr(engine, "open", refuse)
     assert [result.action for result in made.set([fault("etcd1")])] == ["inject"]
+    assert engine.opened == ([[]] if broken == "linked" else []), "what is kept is looked after all the same"
+
+
+class Limit(BaseException):
+    """As pytest-timeout's, which no handler of Exception sees."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Limit])
+def test_a_provider_is_ended_with_an_update_that_is_broken_off(
+    kind: type[BaseException], stack: tuple[Verification, StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on making the fault beside whoever mends, and be spared, as it is this process's own."""
+    made, engine = stack
+
+    def up(**_: Any) -> None:
+        raise kind
+
+    monkeypatch.setattr(engine, "up", up)
+    with pytest.raises(kind):
+        made.set([fault("etcd1")])
+    assert (engine.providers, engine.alive) == (1, False)
+
+
+def test_a_failed_engine_is_told_beside_an_injection_that_did_not_show(stack: tuple[Verification, StandIn]) -> None:
+    made, engine = stack
+    engine.fails = engine.unproved = True
+    with pytest.raises(LabError, match="boom"):
+        made.set([fault("etcd1")])
 
 
 def test_a_provider_is_ended_with_the_lab_and_where_the_engine_failed(stack: tuple[Verification, StandIn]) -> None:
