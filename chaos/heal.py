@@ -358,25 +358,26 @@ def _wait_healthy(lab: Lab, note: _Note, say: Say, noted: Collection[str] = ()) 
             raise DeadlineError("A cluster of members to be trusted", seconds=HEALTHY_SECONDS, last=last,
                                 next="./lab heal goes on where this ended.")  # fmt: skip
         _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
-        others = _replace_members(lab, note, say, but=replaced)
+        others, untrusted = _replace_members(lab, note, say, but=replaced)
         replaced |= others
-        untrusted -= others
         if others or _calm_alarms(lab, note):
             ends = time.monotonic() + HEALTHY_SECONDS
 
 
-def _replace_members(lab: Lab, note: _Note, say: Say, but: Collection[str] = ()) -> set[str]:
-    """Replace the members that need it, `but` some that were; gives the nodes where that went well."""
+def _replace_members(lab: Lab, note: _Note, say: Say, but: Collection[str]) -> tuple[set[str], set[str]]:
+    """Replace the members that need it, `but` some that were; gives the nodes where that went well, and where not."""
     replaced: set[str] = set()
+    failed: set[str] = set()
     for node in [node for node in member.needs_replacing(lab) if node not in but]:
         try:
             entry = member.replace(lab, node, lambda text: say(f"  {text}"))
         except LabError as error:
             note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
+            failed.add(node)
         else:
             note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
             replaced.add(node)
-    return replaced
+    return replaced, failed
 
 
 def _calm_alarms(lab: Lab, note: _Note) -> bool:
