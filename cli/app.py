@@ -44,6 +44,9 @@ COMMANDS: Final = (
 PASSED_ON: Final = frozenset({"ctl", "ssh"})
 """Commands whose words go to another program, options and all."""
 
+BUILDING: Final = frozenset({"verify", "up", "destroy", "stop", "start", "setup"})
+BREAKING: Final = frozenset({"verify", "fault", "heal"})
+
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -90,6 +93,23 @@ def take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
     return rest, False
 
 
+def left_by(words: Sequence[str]) -> str:
+    """What a command that was interrupted may have left, and what goes on from there; nothing where it only looks.
+
+    >>> left_by(["fault", "inject", "kill"])
+    ' A fault may be half-made or half-healed: ./lab heal mends all.'
+    >>> left_by(["status"])
+    ''
+    """
+    command = next(iter(words), "")
+    half = []
+    if command in BREAKING:
+        half.append("A fault may be half-made or half-healed: ./lab heal mends all.")
+    if command in BUILDING:
+        half.append("What was being built may be half-made: ./lab up goes on, ./lab destroy clears it.")
+    return "".join(f" {text}" for text in half)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status; an error is one paragraph on standard error."""
     words, debug = take_debug(sys.argv[1:] if argv is None else argv)
@@ -98,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if code == EXIT_INTERRUPTED:
-            say("Interrupted. What was being built may be half-made: ./lab up goes on, ./lab destroy clears it.")
+            say(f"Interrupted.{left_by(words)}")
         return code
     except LabError as error:
         if debug:

@@ -77,8 +77,11 @@ def test_ctrl_c_ends_with_130_and_a_word_about_what_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one_command(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(cli_app, "BUILDING", {"go"})
     assert cli_app.main(["go"]) == 130
-    assert "./lab destroy" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Interrupted. " in said
+    assert "./lab destroy" in said
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["go", "--nonsense"], ["go", "extra"]])
@@ -143,3 +146,21 @@ def test_no_command_file_is_left_out() -> None:
     """A file that defines register() but is not listed would be a command that nobody can reach."""
     files = {path.stem for path in Path(CHECKOUT, "cli").glob("*.py") if "def register(" in path.read_text()}
     assert files == set(cli_app.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up"], ["./lab up goes on"]),
+        (["fault", "inject", "kill"], ["./lab heal mends all"]),
+        (["heal"], ["./lab heal mends all"]),
+        (["verify", "--stack", "x"], ["./lab heal mends all", "./lab up goes on"]),
+        (["status"], []),
+        ([], []),
+    ],
+)
+def test_who_interrupts_a_command_is_told_what_it_may_have_left(words: list[str], said: list[str]) -> None:
+    text = cli_app.left_by(words)
+    hints = ["./lab heal mends all", "./lab up goes on"]
+    assert [hint for hint in hints if hint in text] == said
+    assert bool(text) == bool(said)
