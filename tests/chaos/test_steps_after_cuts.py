@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from chaos import artefacts, elections
-from chaos.faults.base import Fault, Proof, Result
+from chaos.faults.base import Action, Fault, Proof, Result
 from chaos.measure import expect, session
 from chaos.measure.session import Measures
 from chaos.oracle import calibration
@@ -228,12 +228,20 @@ class FakeStack:
 
     def __init__(self, *holds: bool) -> None:
         self.declared: list[Fault] = []
+        self.stale: Result | None = None
         self.proof = tuple(Proof(f"look {n}", "here", "it", f"saw {n}", holds=one) for n, one in enumerate(holds, 1))
 
     def set(self, faults: Sequence[Fault]) -> list[Result]:
-        changed = [one for one in (*faults, *self.declared) if (one in faults) != (one in self.declared)]
+        done: dict[Action, list[Fault]] = {
+            "inject": [one for one in faults if one not in self.declared],
+            "heal": [one for one in self.declared if one not in faults],
+        }
         self.declared = list(faults)
-        return [Result(one.id, one.name, "inject", one.groups, "", 1, 2, 3, self.proof) for one in changed]
+        return [
+            *([self.stale] if self.stale else []),
+            *(Result(one.id, one.name, action, one.groups, "", 1, 2, 3, self.proof)
+              for action, changed in done.items() for one in changed),
+        ]  # fmt: skip
 
 
 def stacked(play: Play, *holds: bool) -> list[object]:
@@ -263,6 +271,15 @@ def test_a_proof_that_is_missing_is_named_once(play: Play) -> None:
     assert step.verdict == "inconclusive"
     assert step.observed.startswith("not proved after ")
     assert (step.observed.count("look 2"), step.observed.count("saw 2"), step.observed.count("look 1")) == (1, 1, 0)
+
+
+def test_a_late_word_of_an_injection_is_not_taken_for_the_heal(play: Play) -> None:
+    """What broke an update off may leave its provider a moment to tell."""
+    stacked(play, True)
+    fault = play.inject("partition", "a")
+    late = Proof("look 1", "here", "it", "saw it late", holds=False)
+    cast("FakeStack", play.stack).stale = Result(fault.id, fault.name, "inject", fault.groups, "", 1, 2, 2, (late,))
+    assert play.heal(fault).action == "heal"
 
 
 def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: Play) -> None:
