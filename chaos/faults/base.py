@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
-from chaos.faults.targets import Groups, resolve
+from chaos.faults.targets import Groups, named, resolve
 from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
 
@@ -183,7 +183,7 @@ class Fault(ABC):
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:  # noqa: ARG003 - subclasses need `nodes`
         """Groups as this fault uses them; by default one group of all that were named."""
-        return (tuple(dict.fromkeys(name for group in groups for name in group)),)
+        return (named(groups),)
 
     def check(self, lab: Lab) -> None:  # noqa: B027 - most faults have nothing to check
         """Raise UsageError where this fault makes no sense on this lab."""
@@ -191,7 +191,7 @@ class Fault(ABC):
     @property
     def nodes(self) -> tuple[str, ...]:
         """Every node this fault names."""
-        return tuple(dict.fromkeys(name for group in self.groups for name in group))
+        return named(self.groups)
 
     @property
     def id(self) -> str:

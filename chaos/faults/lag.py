@@ -15,7 +15,7 @@ from chaos.faults.oneshot import forget, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.process import REVIVE
 from chaos.faults.settings import START_SECONDS, changed_settings, usual_settings
-from chaos.faults.targets import Groups
+from chaos.faults.targets import Groups, named
 from chaos.faults.unit import UNIT, unit_states
 from chaos.oracle import minor
 from machine.errors import LabError, UsageError
@@ -63,8 +63,8 @@ class SnapshotLag(GuestFault):
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
         """The member, and another one that leads meanwhile."""
-        named = tuple(dict.fromkeys(name for group in groups for name in group))
-        return (named, tuple(name for name in nodes if name not in named)[:1])
+        members = named(groups)
+        return (members, tuple(name for name in nodes if name not in members)[:1])
 
     def check(self, lab: Lab) -> None:
         """One member of at least three; settings of etcd 3.5 or later."""

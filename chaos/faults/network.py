@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chaos.faults.base import Proof, describe
 from chaos.faults.cut import Cut
 from chaos.faults.flows import HOST, Flow, both_ways, service
-from chaos.faults.targets import Groups
+from chaos.faults.targets import Groups, named
 from chaos.probes import datagrams
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
@@ -55,9 +55,9 @@ class Isolate(Partition):
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
         """A group for each named node, and one for the rest, if there is a rest."""
-        named = tuple(dict.fromkeys(name for group in groups for name in group))
-        rest = _rest(named, nodes)
-        return (*((name,) for name in named), *((rest,) if rest else ()))
+        alone = named(groups)
+        rest = _rest(alone, nodes)
+        return (*((name,) for name in alone), *((rest,) if rest else ()))
 
     def check(self, lab: Lab) -> None:
         """Refuse a lab of one node."""
@@ -159,9 +159,9 @@ class CutClients(Cut):
     @classmethod
     def normalise(cls, groups: Groups, nodes: tuple[str, ...]) -> Groups:
         """The named nodes, and the rest."""
-        named = tuple(dict.fromkeys(name for group in groups for name in group))
-        rest = _rest(named, nodes)
-        return (named, rest) if rest else (named,)
+        cut = named(groups)
+        rest = _rest(cut, nodes)
+        return (cut, rest) if rest else (cut,)
 
     @property
     def flows(self) -> tuple[Flow, ...]:
@@ -207,5 +207,5 @@ def refuse_overlap(groups: Groups) -> None:
         )
 
 
-def _rest(named: tuple[str, ...], nodes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in nodes if name not in named)
+def _rest(chosen: tuple[str, ...], nodes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in nodes if name not in chosen)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chaos.faults.targets import named
 from machine.paths import StackPaths
 from machine.process import write_private
 
@@ -63,7 +64,7 @@ class Record:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Every node that it speaks of."""
-        return tuple(dict.fromkeys(name for group in self.groups for name in group))
+        return named(self.groups)
 
 
 def boot_id() -> str:

@@ -12,6 +12,11 @@ Groups = tuple[tuple[str, ...], ...]
 WORDS = ("leader", "follower", "minority", "majority", "all")
 
 
+def named(groups: Groups) -> tuple[str, ...]:
+    """Every node in some groups, once each, in their order."""
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
 def resolve(words: tuple[str, ...], nodes: tuple[str, ...], leader: Callable[[], str | None]) -> Groups:
     """Each word is one group: node names or target words, separated by commas.
 
