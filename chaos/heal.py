@@ -344,19 +344,22 @@ def _wait_healthy(lab: Lab, note: _Note, say: Say, noted: Collection[str] = ()) 
         left = ends - time.monotonic()
         try:
             statuses = lab.cluster.wait_healthy(0.0 if untrusted else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
-            learners = [status.node for status in statuses if status.learner]
-            if not untrusted and not learners:
+        except DeadlineError:
+            if left <= 0:
+                raise
+        else:
+            unfit = untrusted | {status.node for status in statuses if status.learner}
+            if not unfit:
                 for record in damaged:  # it speaks of members that are others now
                     records.remove(lab.paths, record.id)
                 return
-            last = f"to be replaced: {', '.join(sorted({*untrusted, *learners}))}"
-        except DeadlineError as error:
             if left <= 0:
-                raise
-            last = error.last
-        if left <= 0:
-            raise DeadlineError("A cluster of members to be trusted", seconds=HEALTHY_SECONDS, last=last,
-                                next="./lab heal goes on where this ended.")  # fmt: skip
+                raise DeadlineError(
+                    "A cluster of members to be trusted",
+                    seconds=HEALTHY_SECONDS,
+                    last=f"to be replaced: {', '.join(sorted(unfit))}",
+                    next="./lab heal goes on where this ended.",
+                )
         _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
         others, untrusted = _replace_members(lab, note, say, but=replaced)
         replaced |= others
