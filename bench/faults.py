@@ -24,10 +24,11 @@ from pathlib import Path
 from bench.vagrant import require, vagrant
 from chaos.faults.base import Fault, Result
 from chaos.faults.registry import KINDS, kind
-from chaos.heal import heal_lab
-from chaos.lab import Lab, alone
-from chaos.sequences import WORDS
-from chaos.stacks import Verification
+from chaos.harness.sequences import WORDS
+from chaos.heal.heal import heal_lab
+from chaos.lab.lab import Lab
+from chaos.lab.lock import alone
+from chaos.stack.verification import Verification
 from infra.manifest import load
 from machine.errors import LabError
 from machine.etcd_binaries import ensure

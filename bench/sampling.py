@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from chaos.measure.sampler import Sampler, period_of
 from infra.manifest import load
 from machine import libvirt_api

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.sampling import processor_seconds
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from chaos.workload.client import Endpoint
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
-from chaos.workload.session import WorkloadSession
+from chaos.workload.workload import WorkloadSession
 from infra.manifest import load
 from machine.paths import stack_paths
 

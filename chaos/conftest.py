@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos import artefacts, checks
-from chaos.declared import told as told_of
-from chaos.heal import heal_lab, leftovers
-from chaos.lab import Lab, alone
-from chaos.measure.session import Measures
-from chaos.oracle.calibration import Calibration, calibrate
-from chaos.play import Declared, Play
+from chaos.harness import artefacts, end_checks
+from chaos.harness.declare import Declared
+from chaos.harness.scenario_run import Play
+from chaos.heal.heal import heal_lab, leftovers
+from chaos.lab.lab import Lab
+from chaos.lab.lock import alone
+from chaos.measure.calibration import Calibration, calibrate
+from chaos.measure.measures import Measures
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
+from chaos.stack.state import told as told_of
 from chaos.workload.client import Endpoint
 from chaos.workload.plan import DEFAULT, NONE, VARIABLE, Plan
 from chaos.workload.pool import Pool
@@ -30,7 +32,7 @@ from machine.log import say
 from machine.paths import DEFAULT_STACK, stack_paths
 
 if TYPE_CHECKING:
-    from chaos.stacks import Verification
+    from chaos.stack.verification import Verification
 
 STACK_VARIABLE = "ETCD_LAB_STACK"
 
@@ -104,8 +106,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def declared_ids() -> set[str]:
-    """Ids that the scenarios of this directory declare: marks must be known before their modules are read."""
-    texts = (path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    """Ids that the scenarios beside this file declare: marks must be known before their modules are read."""
+    texts = (path.read_text() for path in Path(__file__).parent.glob("scenarios/test_*.py"))
     return {found for text in texts for found in re.findall(r'^@scenario\(\s*"([^"]+)"', text, re.M)}
 
 
@@ -142,7 +144,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
     """The verification stack of the lab; at the end it says what the run found."""
     # collecting, and scenarios that break nothing, do without the engine's SDK
-    from chaos.stacks import Verification  # noqa: PLC0415
+    from chaos.stack.verification import Verification  # noqa: PLC0415
 
     stack = Verification(lab)
     if left := stack.standing().faults:  # declared, and without a record
@@ -212,7 +214,7 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
         with play.step("steady state before", "every member is healthy") as step:
             step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
         play.measures = measured.enter_context(Measures(lab, scenario_recorder))
-        checks.begin(play, workers, workload, declared.workload)
+        end_checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)
     finally:
@@ -224,7 +226,7 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
                 play.measures.phase_ends("after")
         finally:
             try:
-                checks.conclude(play, healthy=healthy)
+                end_checks.conclude(play, healthy=healthy)
             except BaseException:
                 failed = True
                 raise

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
         Exit 0 linearizable, 1 violation, 3 unknown.
         """
-        from chaos.wal.settle import check_run
+        from chaos.checker.run import check_run
         from machine.errors import UsageError
 
         if timeout <= 0:

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         if (deployment is None or not deployment.resources) and not paths.dir.exists() and not paths.faults.exists():
             say(f"There is no lab {stack!r} here; nothing to destroy.")
             return
-        from chaos.lab import alone  # late: it needs all libraries, and what was never built needs none
+        from chaos.lab.lock import alone  # late: it needs all libraries, and what was never built needs none
 
         # what a run has under way is killed below, so there must be no run
         with alone(paths, "destroy it"):
@@ -67,7 +67,7 @@ def never_built(paths: StackPaths) -> bool:
 def _chaos_stacks(engine: Engine) -> list[Engine]:
     """Verification stacks that declare faults on this lab: they are named like it, or begin with its name.
 
-    Where the user's own login keeps the states, the one that chaos.stacks makes: named like the lab.
+    Where the user's own login keeps the states, the one that chaos.stack.verification makes: named like the lab.
     """
     from cli.engine import Engine
     from machine.engine_state import CHAOS_PROJECT, stacks
@@ -89,7 +89,7 @@ def _chaos_stacks(engine: Engine) -> list[Engine]:
 
 def _destroy_chaos(chaos: Engine) -> None:
     """Lift the faults without waiting for proof, as the lab goes next; what cannot be lifted goes with it."""
-    from chaos.declared import LIFT_ONLY
+    from chaos.stack.state import LIFT_ONLY
     from machine.errors import LabError
     from machine.log import say
 

@@ -9,8 +9,8 @@ import typer
 from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
-    from chaos.attached import Attached
     from chaos.faults.base import Fault, Result
+    from chaos.stack.provider import Attached
     from machine.paths import StackPaths
 
 
@@ -33,8 +33,9 @@ def register(app: typer.Typer) -> None:
     @fault.command("status")
     def status(stack: StackOption = DEFAULT_STACK) -> None:
         """Look whether each fault that is declared still holds; exit 3 when one does not."""
-        from chaos.lab import Lab, alone
-        from chaos.stacks import Verification
+        from chaos.lab.lab import Lab
+        from chaos.lab.lock import alone
+        from chaos.stack.verification import Verification
         from cli.lab import open_lab
         from cli.terminal import line
 
@@ -73,8 +74,9 @@ def register(app: typer.Typer) -> None:
         provider = start_provider(lab.paths)
         from chaos.faults.base import HAND_LEASE
         from chaos.faults.registry import kind
-        from chaos.lab import Lab, alone
-        from chaos.stacks import Verification
+        from chaos.lab.lab import Lab
+        from chaos.lab.lock import alone
+        from chaos.stack.verification import Verification
         from cli.terminal import line
 
         wanted = kind(name)
@@ -99,7 +101,7 @@ def register(app: typer.Typer) -> None:
 
 def start_provider(paths: StackPaths) -> Attached:
     """Start the provider of faults: it loads what it needs while this process does."""
-    from chaos.attached import Attached
+    from chaos.stack.provider import Attached
     from machine.engine import Engine
     from machine.engine_state import CHAOS_PROJECT
 

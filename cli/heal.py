@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def heal(stack: StackOption = DEFAULT_STACK) -> None:
         """Lift every fault, start what is off, and wait until every member is healthy."""
-        from chaos.heal import heal as mend
+        from chaos.heal.heal import heal as mend
         from cli.lab import open_lab
         from cli.terminal import line
 

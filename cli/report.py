@@ -40,7 +40,7 @@ def show(name: str | None) -> int:
     from chaos.report.page import write_page
     from chaos.report.runs import open_run
     from chaos.report.summary import lines
-    from chaos.report.words import verdict_of
+    from chaos.report.wording import verdict_of
     from cli.terminal import columns, line
 
     run = open_run(find(name))
@@ -54,7 +54,7 @@ def show(name: str | None) -> int:
 
 def _list() -> None:
     from chaos.report.runs import every
-    from chaos.report.words import ENDED, moment, settings, verdict_of
+    from chaos.report.wording import ENDED, moment, settings, verdict_of
     from cli.terminal import line, table
 
     rows = []

@@ -39,10 +39,10 @@ def wait_healthy(lab: OpenLab) -> None:
 def revive(lab: OpenLab, *, deployed: bool, say: Say = say) -> None:
     """Lift the faults that a killed run left; switch on what is off, and wait for the cluster when it is `deployed`.
 
-    The caller is the lab's only player (chaos.lab.alone).
+    The caller is the lab's only player (chaos.lab.lock.alone).
     """
-    from chaos.heal import heal_lab, leftovers
-    from chaos.lab import Lab
+    from chaos.heal.heal import heal_lab, leftovers
+    from chaos.lab.lab import Lab
 
     if left := leftovers(lab.paths):
         say(f"Faults of an earlier run are still on record ({'; '.join(left)}): healing first.")

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def start(stack: StackOption = DEFAULT_STACK) -> None:
         """Switch the machines on again and wait until every member is healthy."""
-        from chaos.lab import alone
+        from chaos.lab.lock import alone
         from cli.lab import open_lab
         from cli.revive import power_on, wait_healthy
         from machine.log import say

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def stop(stack: StackOption = DEFAULT_STACK) -> None:
         """Shut the machines down in good order; ./lab start brings them back with their data."""
-        from chaos.lab import alone
+        from chaos.lab.lock import alone
         from cli.lab import open_lab
 
         lab = open_lab(stack, awake=True)

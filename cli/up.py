@@ -43,7 +43,7 @@ def build(stack: str) -> float:
     prepare(stack)
     etcd_binaries.ensure(settings.etcd_version, say)
     image.ensure_image(settings.image, settings.image_sha256, say)
-    from chaos.lab import alone  # late: it needs the libraries that were got just now
+    from chaos.lab.lock import alone  # late: it needs the libraries that were got just now
 
     started = time.monotonic()
     # what a run has under way would be taken for what a killed update left, and its machines for ones to revive

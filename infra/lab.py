@@ -15,8 +15,8 @@ from infra.identity import LabId
 from infra.keys import SshKeys, known_hosts
 from infra.libvirt import Hypervisor
 from infra.local_files import LocalFiles
-from infra.pace import timeouts_for
 from infra.program import Parts
+from infra.raft_timing import timeouts_for
 from infra.readiness import Readiness, deadline_seconds
 from infra.seed_image import SeedImage
 from infra.settings import LabSettings

@@ -40,7 +40,7 @@ DEFAULT_TIMEOUTS: Final[Mapping[str, Timeouts]] = {
     "tcg": Timeouts(heartbeat_ms=300, election_ms=3000),  # an emulated processor needs more room
 }
 AUTO: Final = -1
-"""`auto`: chosen by measurement (infra.pace), where neither of the two is a number."""
+"""`auto`: chosen by measurement (infra.raft_timing), where neither of the two is a number."""
 _FIRST_NODE: Final = 11
 """Nodes start at .11 where the subnet has room, so that low addresses stay free."""
 

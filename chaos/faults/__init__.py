@@ -1,1 +1,1 @@
-"""Faults, one file per family. A fault can inject, heal and observe itself."""
+"""What can be broken: each fault injects, heals and observes itself, and proves that it holds."""

@@ -22,10 +22,10 @@ from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
-    from chaos.lab import Lab
+    from chaos.lab.lab import Lab
 
 RENEWED_LEASE = 60
-"""Seconds a fault outlives an owner that renews it: three missed renewals of chaos.lab.RENEW_EVERY."""
+"""Seconds a fault outlives an owner that renews it: three missed renewals of chaos.lab.lab.RENEW_EVERY."""
 
 HAND_LEASE = 600
 """Seconds that a fault made by hand (`./lab fault inject`) stays when nobody heals it."""
@@ -266,7 +266,7 @@ class Fault(ABC):
         return self.nodes
 
     def shells(self, nodes: Sequence[str]) -> set[tuple[str, str]]:  # noqa: ARG002 - subclasses need `nodes`
-        """The shells that it begins with in a lab of these nodes, by node and use (chaos.inside): opened ahead."""
+        """The shells that it begins with in a lab of these nodes, by node and use: opened ahead."""
         return {(node, "run") for node in self.nodes}
 
     def renew(self, lab: Lab) -> None:  # noqa: B027 - what only ./lab heal lifts needs no renewal

@@ -12,62 +12,20 @@ import contextlib
 import shlex
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chaos.faults.base import Fault
+from chaos.lab.scripts import CALL_SECONDS, DIRECTORY, TRANSIENT, UNIT_PREFIX, each
 from machine.errors import DeadlineError, InconclusiveError, LabError
-from machine.process import Completed, tail
+from machine.process import tail
 from machine.waiting import Pending, wait_until
 
 if TYPE_CHECKING:
-    from chaos.lab import Lab
-
-DIRECTORY = "/run/etcd-lab/faults"
-"""In the guest: one directory per fault, with its undo script. Gone with a reboot, as what it undoes."""
-
-UNIT_PREFIX = "etcdlab-"
-"""Every transient unit of ours in a guest begins so."""
-
-TRANSIENT = "/run/systemd/transient"
-"""Where systemd keeps the files of units that systemd-run made, as long as they are there (systemd.unit(5))."""
+    from chaos.lab.lab import Lab
 
 AGAIN_SECONDS = 60
 """When a guest tries again what could not be undone, should nobody else do it before."""
-
-CALL_SECONDS = 40.0
-"""Limit of one call into a guest: several forks of an emulated machine under load."""
-
-
-def each(
-    lab: Lab,
-    nodes: Iterable[str],
-    script: str | Callable[[str], str],
-    *,
-    seconds: float = CALL_SECONDS,
-    check: bool = True,
-    once: bool = False,
-) -> dict[str, Completed]:
-    """Run a shell script on several nodes at once; a callable gives each node its own.
-
-    In the shells kept open there (chaos.inside): a script that was under way when its shell was lost runs again,
-    beside the first where that goes on. With `once` in a session of its own, and never again. With `check`, the first
-    failure is raised after all have ended.
-    """
-    names = list(nodes)
-    if not names:
-        return {}
-
-    def one(node: str) -> Completed:
-        shell, text = lab.shell(node), script if isinstance(script, str) else script(node)
-        if once:
-            return shell.run(text, seconds, check=check)
-        return lab.inside.run(shell, text, seconds, check=check)
-
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
-
 
 MEMORY_KEPT = frozenset({"paused", "pmsuspended"})
 """States of a domain that does nothing and has its memory still (virDomainState): what was made in it comes back."""
@@ -113,20 +71,6 @@ class Power:
                 f"{what} cannot be healed on {', '.join(self.off)}, which has no power",
                 next="./lab heal switches it on first.",
             )
-
-
-def boot_ids(lab: Lab, nodes: Iterable[str]) -> dict[str, str]:
-    """The kernel's name of each node's boot, "" where nobody can log in; nodes are asked at once."""
-
-    def one(node: str) -> str:
-        try:
-            return lab.shell(node).run("cat /proc/sys/kernel/random/boot_id", seconds=20).stdout.strip()
-        except LabError:
-            return ""
-
-    names = list(nodes)
-    with ThreadPoolExecutor(max(1, len(names))) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
 
 
 def timer(fault_id: str) -> str:
@@ -175,18 +119,6 @@ def _whole(undo: str, directory: str, otherwise: str = ":") -> str:
     return (
         f"( {undo}\n)\nundone=$?\nif [ $undone = 0 ]; then rm -rf {directory}; else {otherwise}; fi\n(exit $undone)\n"
     )
-
-
-def tried(*steps: str) -> str:
-    """Script that tries every step, each in a shell of its own; it ends with the status of the last that went wrong.
-
-    `set -e` would leave undone what comes after a step that fails, and does nothing inside a step (POSIX, set: it is
-    ignored before `||`). A step tells by its status whether what it undoes is gone now, so it succeeds where there was
-    nothing.
-    """
-    told = 'undone=$?; echo "step {} of {} ended with status $undone" >&2'
-    lines = [f"( {step}\n) || {{ {told.format(number, len(steps))}; }}" for number, step in enumerate(steps, 1)]
-    return "\n".join(("undone=0", *lines, "(exit $undone)"))
 
 
 def undo_on(

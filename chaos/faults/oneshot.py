@@ -18,7 +18,7 @@ from machine.process import write_private
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chaos.lab import Lab
+    from chaos.lab.lab import Lab
     from machine.paths import StackPaths
 
 UNKNOWN = "nothing written down"

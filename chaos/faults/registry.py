@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from chaos.faults.base import Fault
-from chaos.faults.clock import ClockDrift, ClockJump, ClockStrobe
-from chaos.faults.data import BitFlip, Truncate
-from chaos.faults.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
-from chaos.faults.etcd import Compact, Defragment, MoveLeader
-from chaos.faults.lag import SnapshotLag
-from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
-from chaos.faults.link import LinkDown
-from chaos.faults.names import DnsGone, DnsSlow, DnsWrong
-from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
-from chaos.faults.power import Pause, PowerOff, Reset
-from chaos.faults.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess
-from chaos.faults.quota import NoSpace
+from chaos.faults.etcd.maintenance import Compact, Defragment, MoveLeader
+from chaos.faults.etcd.process import CpuStarve, Kill, KillHold, OutOfMemory, Stop, StopProcess
+from chaos.faults.etcd.quota import NoSpace
+from chaos.faults.etcd.snapshot_lag import SnapshotLag
+from chaos.faults.host.clock import ClockDrift, ClockJump, ClockStrobe
+from chaos.faults.host.power import Pause, PowerOff, Reset
+from chaos.faults.network.dns import DnsGone, DnsSlow, DnsWrong
+from chaos.faults.network.impairments import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
+from chaos.faults.network.link import LinkDown
+from chaos.faults.network.partitions import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.records import Record
-from chaos.faults.rollback import Rollback
+from chaos.faults.storage.corruption import BitFlip, Truncate
+from chaos.faults.storage.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
+from chaos.faults.storage.rollback import Rollback
 from machine.errors import UsageError
 
 FAMILIES: tuple[tuple[type[Fault], ...], ...] = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.session import Session
+from chaos.lab.guest_shell import Session
 
 ROUNDS: Final = 5
 """Questions per reading; the quickest answer counts (as NTP's clock filter does, RFC 5905 section 10)."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from chaos.child import Child
 from chaos.measure.samples import Sample, read_samples
 from infra.manifest import CLIENT_PORT, Manifest
+from machine.child import Child
 from machine.paths import StackPaths
 
 PERIODS: Final[Mapping[str, float]] = {"kvm": 1.0, "tcg": 1.5}

@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 
 from chaos.measure import status
-from chaos.measure.relay import Relay
+from chaos.measure.observer_relay import Relay
 from chaos.measure.samples import sample_of
 from infra.cluster import EndpointStatus
 

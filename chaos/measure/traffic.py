@@ -2,9 +2,9 @@
 
 The page is 160 kB and costs a member as much as 18 status calls (0.3 s of an emulated processor, 7 ms of a real one,
 measured), so it is read at the ends of the phases only: before the first fault, before the last healing, and once all
-is healthy. While a scenario's pages cannot be afforded (chaos.measure.allowance) it goes without, and says so. A page
-is asked for from the ports of observers, at a port of its own, so that cuts of the client port let it pass; a member
-that does not answer has no reading.
+is healthy. While a scenario's pages cannot be afforded (chaos.measure.sampling_budget) it goes without, and says so.
+A page is asked for from the ports of observers, at a port of its own, so that cuts of the client port let it pass; a
+member that does not answer has no reading.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from chaos.measure import metrics
-from chaos.measure.allowance import COSTS, Allowance
+from chaos.measure.sampling_budget import COSTS, Allowance
+from infra import metrics
 from infra.cluster import Cluster
 from machine.errors import LabError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chaos.oracle.machine import Machine
+from chaos.oracle.delays import Machine
 from chaos.oracle.timing import Timing
 
 RTO_LEAST = 0.2

@@ -1,7 +1,7 @@
 """The table of rules: what is allowed, from H, T and the measured delays, each with its source.
 
 Sources: E = etcd-io/etcd, R = its raft package (raft/raft.go up to 3.5, go.etcd.io/raft from 3.6). The formulas name
-H, T, `delay` (chaos.oracle.machine.Machine.vote_delay), `rounds` (campaigns of one member, from its log) and what
+H, T, `delay` (chaos.oracle.delays.Machine.vote_delay), `rounds` (campaigns of one member, from its log) and what
 the context gives (chaos.oracle.context). docs/oracle.md shows the table.
 """
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from chaos.report.model import Report, Scenario
 from chaos.report.runs import Run
-from chaos.report.words import figures, ordered, settings, tell, verdict_of
+from chaos.report.wording import figures, ordered, settings, tell, verdict_of
 
 SHARE: Final = 0.25
 """Threshold for figures that have one value a run."""

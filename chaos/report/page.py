@@ -16,7 +16,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from chaos.report import judged, words
+from chaos.report import tables, wording
 from chaos.report.evidence import Evidence, read
 from chaos.report.model import Scenario
 from chaos.report.runs import Run
@@ -57,28 +57,28 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["tell"] = words.tell
-    environment.filters["beside"] = words.beside
-    environment.filters["brief"] = words.brief
-    environment.filters["columns"] = words.columns
-    environment.filters["moment"] = words.moment
+    environment.filters["tell"] = wording.tell
+    environment.filters["beside"] = wording.beside
+    environment.filters["brief"] = wording.brief
+    environment.filters["columns"] = wording.columns
+    environment.filters["moment"] = wording.moment
     environment.filters["seconds"] = lambda value: f"{value:.1f} s"
     style = (SOURCES / "page.css").read_text()
     script = (SOURCES / "page.js").read_text()
-    scenarios = [_scenario(run, one, _buckets(run)) for one in words.ordered(run.report.scenarios)]
+    scenarios = [_scenario(run, one, _buckets(run)) for one in wording.ordered(run.report.scenarios)]
     report = run.report
     text: str = environment.get_template("page.html").render(
         run=run,
         report=report,
         lab=report.lab,
-        verdict=words.verdict_of(run),
-        headline=words.headline(run),
+        verdict=wording.verdict_of(run),
+        headline=wording.headline(run),
         symbols=SYMBOLS,
         scenarios=scenarios,
         unclear=[one for one in scenarios if one["verdict"] in {"fail", "inconclusive"}],
         findings=[one for one in scenarios if one["finding"]],
-        calibration=judged.calibration(report.calibration) if report.calibration else {},
-        workload=words.displayed(report.workload) if report.workload else {},
+        calibration=tables.calibration(report.calibration) if report.calibration else {},
+        workload=wording.displayed(report.workload) if report.workload else {},
         files=_links(run.dir, [run.dir / name for name in ("report.json", "junit.xml")]),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -98,22 +98,22 @@ def _scenario(run: Run, scenario: Scenario, buckets: int) -> Json:
     evidence = read(run.dir / "scenarios" / scenario.id) if _plain(scenario.id) else Evidence(lacking=("unusual id",))
     nodes = run.report.lab.node_names if run.report.lab else ()
     timeline = build(scenario, evidence, nodes, buckets)
-    own = words.telling(scenario, SHOWN_STEPS)
+    own = wording.telling(scenario, SHOWN_STEPS)
     return {
         "id": scenario.id,
         "anchor": "scenario-" + quote(scenario.id, safe=""),
         "title": scenario.title,
         "verdict": scenario.verdict,
         "seconds": scenario.seconds,
-        "reasons": words.reasons(scenario) if scenario.verdict in {"fail", "inconclusive"} else [],
+        "reasons": wording.reasons(scenario) if scenario.verdict in {"fail", "inconclusive"} else [],
         "own": own,
         "steps": scenario.steps,
         "faults": scenario.faults,
-        "finding": words.finding(scenario),
-        "judgements": judged.judgements(scenario),
-        "traffic": judged.traffic(scenario),
-        "no_traffic": judged.no_traffic(scenario),
-        "figures": judged.figures(scenario),
+        "finding": wording.finding(scenario),
+        "judgements": tables.judgements(scenario),
+        "traffic": tables.traffic(scenario),
+        "no_traffic": tables.no_traffic(scenario),
+        "figures": tables.figures(scenario),
         "lacking": evidence.lacking,
         "timeline": timeline,
         "happened": _happened(timeline),

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from chaos.report import words
+from chaos.report import wording
 from chaos.report.model import Scenario
 from chaos.report.runs import Run
 
@@ -24,9 +24,9 @@ REASON_CHARACTERS: Final = 300
 
 def lines(run: Run, seconds: float | None = None, columns: int | None = None) -> list[str]:
     """The summary; `seconds`: how long the run took; `columns`: no line is wider, None where a program reads."""
-    scenarios = words.ordered(run.report.scenarios)
+    scenarios = wording.ordered(run.report.scenarios)
     spent = f" after {seconds:.0f} s" if seconds is not None else ""
-    tail = [*_wrapped(words.headline(run), columns), f"verdict: {words.verdict_of(run)}{spent}"]
+    tail = [*_wrapped(wording.headline(run), columns), f"verdict: {wording.verdict_of(run)}{spent}"]
     body = _table(scenarios, columns) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios, columns)
     room = LINES - len(body) - len(tail)
     return [*body, *_reasons(scenarios, max(room, 1), columns), *tail]
@@ -50,18 +50,18 @@ def _table(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
 def _grouped(scenarios: Sequence[Scenario], columns: int | None) -> list[str]:
     """One line for each verdict; the slowest by name, since they tell where the time went."""
     head = "VERDICT       COUNT       TIME  SCENARIOS"
-    apart = words.around(scenarios)
+    apart = wording.around(scenarios)
     found = [head]
     for verdict in ("pass", "skipped", "inconclusive", "fail"):
         mine = [one for one in scenarios if one.verdict == verdict]
         if mine:
             spent = sum(one.seconds for one in mine if one not in apart)
-            ids = words.id_ranges([one.id for one in mine])
-            row = f"{verdict:12}  {len(mine):5}  {spent:7.0f} s  {words.brief(ids, REASON_CHARACTERS)}"
+            ids = wording.id_ranges([one.id for one in mine])
+            row = f"{verdict:12}  {len(mine):5}  {spent:7.0f} s  {wording.brief(ids, REASON_CHARACTERS)}"
             found += _wrapped(row, columns, head.index("SCENARIOS"))
     slowest = sorted((one for one in scenarios if one not in apart), key=lambda one: -one.seconds)[:3]
     told = ", ".join(f"{one.id} {one.seconds:.0f} s ({one.title})" for one in slowest)
-    return [*found, *_wrapped(f"longest: {words.brief(told, _most(columns))}", columns)]
+    return [*found, *_wrapped(f"longest: {wording.brief(told, _most(columns))}", columns)]
 
 
 def _reasons(scenarios: Sequence[Scenario], room: int, columns: int | None) -> list[str]:
@@ -74,11 +74,11 @@ def _reasons(scenarios: Sequence[Scenario], room: int, columns: int | None) -> l
         for verdict in ("fail", "inconclusive")
         for one in scenarios
         if one.verdict == verdict
-        for index, reason in enumerate(words.reasons(one))
+        for index, reason in enumerate(wording.reasons(one))
     ]
     told = [text for _, text in sorted(reasons, key=lambda one: one[0])]
-    told += [f"{one.id} found: {words.finding(one)}" for one in scenarios if words.finding(one)]
-    found = [_wrapped(words.brief(text, _most(columns)), columns) for text in told]
+    told += [f"{one.id} found: {wording.finding(one)}" for one in scenarios if wording.finding(one)]
+    found = [_wrapped(wording.brief(text, _most(columns)), columns) for text in told]
     if sum(map(len, found)) <= room:
         return [line for entry in found for line in entry]
     shown: list[str] = []

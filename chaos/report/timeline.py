@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from chaos.report.evidence import Evidence
 from chaos.report.model import Scenario
-from chaos.report.outages import Outages, find_outages
 from chaos.report.sampling import thin
+from chaos.workload.outages import Outages, find_outages
 
 UNIT_NS: Final = 100_000
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from chaos.child import Child
 from chaos.workload.outcome import Op, parse_op
 from infra.manifest import CLIENT_PORT, Manifest
+from machine.child import Child
 from machine.errors import LabError
 from machine.paths import StackPaths
 

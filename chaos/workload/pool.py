@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from chaos.child import Child, Line
 from chaos.workload.client import Endpoint
+from machine.child import Child, Line
 from machine.errors import LabError
 
 MODULE = "chaos.workload.worker"

@@ -1,4 +1,4 @@
-"""A module that chaos.child starts in tests: answers every line, except where it is told otherwise."""
+"""A module that machine.child starts in tests: answers every line, except where it is told otherwise."""
 
 from __future__ import annotations
 

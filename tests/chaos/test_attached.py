@@ -16,9 +16,9 @@ import pytest
 from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped] # it ships no types
 from pulumi.runtime.proto import ResourceProviderStub, plugin_pb2
 
-from chaos import pulumi_provider
-from chaos.attached import Attached
-from chaos.shelf import Shelf
+from chaos.lab.shell_pool import Shelf
+from chaos.stack import provider_main
+from chaos.stack.provider import Attached
 from machine.engine import Engine
 from machine.errors import LabError
 from machine.paths import CHECKOUT, StackPaths
@@ -109,8 +109,8 @@ def test_it_does_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
 def test_what_is_wanted_is_opened_in_the_lab_s_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[tuple[object, str]]] = []
     monkeypatch.setattr(Shelf, "prepare", lambda _self, wanted: begun.append(list(wanted)))
-    monkeypatch.setattr(pulumi_provider, "load", lambda _paths: "manifest")
-    monkeypatch.setattr(pulumi_provider, "shell_for", lambda *words: words)
+    monkeypatch.setattr(provider_main, "load", lambda _paths: "manifest")
+    monkeypatch.setattr(provider_main, "shell_for", lambda *words: words)
     paths = StackPaths(tmp_path, "t")
-    pulumi_provider.prepare(paths, Shelf(), [("etcd1", "run")])
+    provider_main.prepare(paths, Shelf(), [("etcd1", "run")])
     assert begun == [[(("manifest", paths, "etcd1"), "run")]]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pulumi import automation
 
-from chaos import automated
-from chaos.automated import Cli
+from chaos.stack import updates
+from chaos.stack.updates import Cli
 
 SAYS = """#!/bin/sh
 echo "$@"
@@ -93,7 +93,7 @@ echo ended >ended
 def test_at_the_limit_of_a_test_the_program_is_interrupted_and_killed_when_it_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, in_order: bool
 ) -> None:
-    monkeypatch.setattr(automated, "END_SECONDS", 10.0 if in_order else 0.3)
+    monkeypatch.setattr(updates, "END_SECONDS", 10.0 if in_order else 0.3)
 
     def reached(*_: object) -> None:
         raise Limit

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import bridge
-from chaos.faults.bridge import Bridge
-from chaos.faults.flows import Flow, both_ways, service
-from chaos.faults.lease import Keeper
+from chaos.faults.network import nft
+from chaos.faults.network.flows import Flow, both_ways, service
+from chaos.faults.network.nft import Bridge
+from chaos.faults.renewal import Keeper
 from infra.manifest import OBSERVER_PORTS
 from machine.errors import HypervisorError, ToolError
 from machine.netns import connect
 from machine.process import Completed
 
-RULES = bridge.Rules(
+RULES = nft.Rules(
     "bridge",
     "etcdlab_faults",
     {"a": IPv4Address("10.9.0.1"), "b": IPv4Address("10.9.0.2"), "host": IPv4Address("10.9.0.254")},
@@ -42,24 +42,24 @@ add rule bridge etcdlab_faults p1 ip saddr 10.9.0.2 ip daddr 10.9.0.1 ip saddr .
 
 
 def test_a_cut_is_one_transaction_with_a_set_that_times_out_and_a_counting_rule_per_direction() -> None:
-    assert bridge.render_cut(RULES, "p1", both_ways("a", "b"), 30) == CUT
+    assert nft.render_cut(RULES, "p1", both_ways("a", "b"), 30) == CUT
 
 
 def test_cuts_of_a_port_match_it_by_direction_and_let_this_host_observe() -> None:
-    text = bridge.render_cut(RULES, "p1", service("host", "a", 2379), 30)
+    text = nft.render_cut(RULES, "p1", service("host", "a", 2379), 30)
     rules = [line for line in text.splitlines() if line.startswith("add rule")]
     assert [line.split()[4] for line in rules] == ["p1__out", "p1__in"]
     assert "th dport 2379 th sport != 20000-29999 " in rules[0]
     assert "th sport 2379 th dport != 20000-29999 " in rules[1]
     assert "hook output" in text
     assert "hook input" in text
-    peers = bridge.render_cut(RULES, "p1", service("a", "b", 2380), 30)
+    peers = nft.render_cut(RULES, "p1", service("a", "b", 2380), 30)
     assert "!=" not in peers
     assert "hook forward" in peers
 
 
 def test_in_a_guest_packets_are_dropped_where_they_come_in() -> None:
-    inside = bridge.render_cut(bridge.Rules("inet", "t", RULES.addresses), "p1", both_ways("a", "b"), 30)
+    inside = nft.render_cut(nft.Rules("inet", "t", RULES.addresses), "p1", both_ways("a", "b"), 30)
     assert "add chain inet t p1__in { type filter hook input priority -300; policy accept; }" in inside
     assert "forward" not in inside
 
@@ -82,7 +82,7 @@ def test_a_flow_stops_a_connection_by_its_packets_or_by_the_answers() -> None:
 
 
 def test_renewing_replaces_the_elements_in_the_same_transaction() -> None:
-    text = bridge.render_renewal(RULES, "p1", [Flow("a", "b")], 5)
+    text = nft.render_renewal(RULES, "p1", [Flow("a", "b")], 5)
     assert text.splitlines() == [
         "delete element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 }",
         "add element bridge etcdlab_faults p1 { 10.9.0.1 . 10.9.0.2 timeout 5s }",
@@ -96,7 +96,7 @@ def test_a_cut_that_may_not_be_looked_for_is_not_taken_for_lifted(
     def refused(argv: list[str], **_: object) -> Completed:
         return Completed(tuple(argv), 1, "", "Operation not permitted (you must be root)")
 
-    monkeypatch.setattr(bridge, "run", refused)
+    monkeypatch.setattr(nft, "run", refused)
     there = Bridge(netns, "t", {})
     with pytest.raises(HypervisorError, match="cannot be lifted") if raises else contextlib.nullcontext():
         there.mend("p1")
@@ -106,7 +106,7 @@ def test_a_cut_that_is_not_there_is_lifted(monkeypatch: pytest.MonkeyPatch) -> N
     def empty(argv: list[str], **_: object) -> Completed:
         return Completed(tuple(argv), 0 if argv[-1] == "tables" else 1, "", "No such file or directory")
 
-    monkeypatch.setattr(bridge, "run", empty)
+    monkeypatch.setattr(nft, "run", empty)
     Bridge(None, "t", {}).mend("p1")
 
 
@@ -121,7 +121,7 @@ class Net:
     def __init__(self) -> None:
         self.hub = f"elt{os.getpid()}"
         self.nodes = {name: f"{self.hub}{name}" for name in "abc"}
-        self.bridge = Bridge(self.hub, bridge.TABLE, {"a": IPv4Address(A), "b": IPv4Address(B), "c": IPv4Address(C)})
+        self.bridge = Bridge(self.hub, nft.TABLE, {"a": IPv4Address(A), "b": IPv4Address(B), "c": IPv4Address(C)})
 
     def build(self) -> None:
         for name in (self.hub, *self.nodes.values()):
@@ -301,7 +301,7 @@ def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
         ' {"rule": {"chain": "p1", "comment": "a>b",'
         ' "expr": [{"counter": {"packets": 7, "bytes": 1}}, {"drop": null}]}}]}'
     )
-    cuts = bridge.parse_table(listed, {})
+    cuts = nft.parse_table(listed, {})
     assert cuts["p1"].pairs == frozenset()
     assert cuts["p1"].dropped == {Flow("a", "b"): 7}
 
@@ -311,7 +311,7 @@ def test_a_listing_without_elements_says_that_nothing_is_cut() -> None:
 def test_a_cut_of_one_port_leaves_the_others_and_this_host_s_observers(net: Net) -> None:
     """The hub is this host: its connections to the client port are cut, those from an observer's port are not."""
     net.sh(f"ip -n {net.hub} addr add 10.9.0.254/24 dev lab0")
-    cut = Bridge(net.hub, bridge.TABLE, {**net.bridge.addresses, "host": IPv4Address("10.9.0.254")})
+    cut = Bridge(net.hub, nft.TABLE, {**net.bridge.addresses, "host": IPv4Address("10.9.0.254")})
     flows = [*service("b", "a", 2379), *service("host", "a", 2379)]
     cut.cut("p1", flows, 60)
     assert cut.cuts()["p1"].flows == set(flows)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.measure import metrics
-from chaos.oracle.calibration import summed
-from chaos.oracle.node import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe
+from chaos.measure.calibration import summed
+from chaos.measure.node_probe import PHASE, SLEEPS, NodeFigures, figures_of, probe_script, read_probe
+from infra import metrics
 from tests.manifests import manifest
 
 PAGE = """\

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.report import RUN_VARIABLE
-from chaos.report.words import ENDED
+from chaos.report.wording import ENDED
 from machine.paths import CHECKOUT
 
 pytest_plugins = ["pytester"]
@@ -46,7 +46,7 @@ def calibration():
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
     monkeypatch.setattr("chaos.conftest.Measures", lambda lab, recorder: nullcontext())
-    monkeypatch.setattr("chaos.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
+    monkeypatch.setattr("chaos.harness.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
 
 @scenario("S3", "good", "seed")
 def test_good(scenario):

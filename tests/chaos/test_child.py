@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.child import Child
+from machine.child import Child
 from machine.errors import LabError
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import timekeeping as clock
-from chaos.faults.clock import ABOUT_SECONDS, ClockDrift, ClockJump, ClockStrobe
-from chaos.lab import Lab
-from chaos.session import Reading
+from chaos.faults.host.clock import ABOUT_SECONDS, ClockDrift, ClockJump, ClockStrobe
+from chaos.lab import guest_clock as clock
+from chaos.lab.guest_shell import Reading
+from chaos.lab.lab import Lab
 from machine.errors import LabError
 
 

@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import cut as cut_module
-from chaos.faults import guestcuts, network, records
+from chaos.faults import records
 from chaos.faults.base import Proof
-from chaos.faults.bridge import CutState
-from chaos.faults.cut import Cut
-from chaos.faults.flows import HOST, Flow, both_ways, service, stopped
-from chaos.faults.guestcuts import share
-from chaos.faults.names import DnsGone
-from chaos.faults.network import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
+from chaos.faults.network import cut as cut_module
+from chaos.faults.network import guest_nft, partitions
+from chaos.faults.network.cut import Cut
+from chaos.faults.network.dns import DnsGone
+from chaos.faults.network.flows import HOST, Flow, both_ways, service, stopped
+from chaos.faults.network.guest_nft import share
+from chaos.faults.network.nft import CutState
+from chaos.faults.network.partitions import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
 from chaos.faults.targets import Groups
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from machine.errors import UsageError
 from machine.paths import StackPaths
 
@@ -246,7 +247,7 @@ def test_datagrams_are_sent_only_where_no_other_cut_drops_them(
         seen.extend(pairs)
         return {pair: pair[0] != "a" for pair in pairs}
 
-    monkeypatch.setattr(network, "datagrams", datagrams)
+    monkeypatch.setattr(partitions, "datagrams", datagrams)
     proof = made(OneWay, ("a",)).further(cast("Lab", None), ABC, others, in_force=True)
     assert {f"{a}{b}" for a, b in seen} == sent
     assert len(proof) == len(sent)
@@ -264,18 +265,18 @@ def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there
     ground = Ground(tmp_path, monkeypatch)
     there = {"one": CutState(frozenset({at_bridge.pair}), {at_bridge: 0})}
     bridge = SimpleNamespace(ours=lambda: ours, cuts=lambda: there)
-    monkeypatch.setattr(guestcuts, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
+    monkeypatch.setattr(guest_nft, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
     guests: list[str] = []
 
     def found(_lab: Lab, nodes: Iterable[str]) -> tuple[dict[str, CutState], list[str]]:
         guests.extend(nodes)
         return {"two": CutState(frozenset({inside.pair}), {inside: 0})}, []
 
-    monkeypatch.setattr(guestcuts, "guest_cuts", found)
+    monkeypatch.setattr(guest_nft, "guest_cuts", found)
     if where:
         cut = Partition((("a",), ("b",)), params={"where": where})
         records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(cast("Lab", ground))))
-    assert guestcuts.dropped(cast("Lab", ground), ABC) == ([at_bridge, inside] if asked else [at_bridge])
+    assert guest_nft.dropped(cast("Lab", ground), ABC) == ([at_bridge, inside] if asked else [at_bridge])
     assert guests == (list(ABC) if asked else [])
 
 
@@ -299,7 +300,7 @@ def test_a_cut_at_the_bridge_knows_of_cuts_inside_and_is_gone_whoever_can_be_ask
 ) -> None:
     ground, inside = Ground(tmp_path, monkeypatch), Flow("b", "c")
     bridge = SimpleNamespace(ours=lambda: True, cuts=dict)
-    for module in (cut_module, guestcuts):
+    for module in (cut_module, guest_nft):
         monkeypatch.setattr(module, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
     beside = Partition((("b",), ("c",)), params={"where": "guest"})
     records.write(ground.paths, records.Record.of(beside, "01234567", "guest"))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaos import etcd_unit
-from chaos.faults.data import _HURT, FILES, BitFlip, Truncate, note, read_note
-from chaos.faults.rollback import _SAVE, Rollback
-from chaos.lab import Lab
+from chaos.faults.storage.corruption import _HURT, FILES, BitFlip, Truncate, note, read_note
+from chaos.faults.storage.rollback import _SAVE, Rollback
+from chaos.lab.lab import Lab
+from chaos.member import etcd_unit
 from machine.errors import UsageError
 
 GROUPS = (("etcd2",),)

@@ -9,13 +9,14 @@ from typing import cast
 
 import pytest
 
-from chaos.faults import damage, disk, volume
 from chaos.faults.base import Fault
-from chaos.faults.disk import DiskError, DiskFault, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.registry import KINDS
-from chaos.faults.volume import NOT_PROBED, Volume
-from chaos.lab import Lab
-from chaos.member import DAMAGING
+from chaos.faults.storage import damage, disk
+from chaos.faults.storage.disk import DiskError, DiskFault, DiskFull, DiskReadOnly, DiskSlow, LostWrites
+from chaos.lab.lab import Lab
+from chaos.member import volume
+from chaos.member.replacement import DAMAGING
+from chaos.member.volume import NOT_PROBED, Volume
 from machine.errors import UsageError
 from machine.paths import StackPaths
 

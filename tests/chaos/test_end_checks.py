@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from chaos.checks import Checks, begin, quiesce
-from chaos.child import Line
-from chaos.play import Play
+from chaos.checker.raftlog.copies import Copies
+from chaos.checker.raftlog.wal_reader import Log
+from chaos.harness.end_checks import Checks, begin, quiesce
+from chaos.harness.scenario_run import Play
 from chaos.report import FaultEntry, Recorder, Scenario, ScenarioRecorder
-from chaos.wal.copies import Copies
-from chaos.wal.reading import Log
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
-from chaos.workload.session import WorkloadSession, _Tail
+from chaos.workload.workload import WorkloadSession, _Tail
 from infra.cluster import EndpointStatus, KvHash
+from machine.child import Line
 from machine.errors import InconclusiveError, LabError
 from tests.chaos.wal.written import entry
 from tests.chaos.wal.written import put as put_request
@@ -134,7 +134,7 @@ def test_a_write_that_nobody_saw_is_looked_up_in_the_logs(tmp_path: Path, monkey
         asked.append(words)
         return Copies(tuple(logs), len(logs), 0)
 
-    monkeypatch.setattr("chaos.checks.collect", collected)
+    monkeypatch.setattr("chaos.harness.end_checks.collect", collected)
     made = paper(tmp_path, changes=changes)
     made.run()
     metrics = made.play.recorder.scenario.metrics["check"]

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.measure import expect as module
+from chaos.harness import judging as module
+from chaos.harness.judging import expect, first_event, in_time, own_term, patience
+from chaos.harness.scenario_run import Play
 from chaos.measure.events import Event
-from chaos.measure.expect import expect, first_event, in_time, own_term, patience
-from chaos.oracle.machine import Machine
-from chaos.play import Play
+from chaos.oracle.delays import Machine
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
 from chaos.workload.outcome import Op, Outcome
 from machine.errors import DeadlineError, InconclusiveError

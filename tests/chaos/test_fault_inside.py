@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from chaos.faults import cut, guest, guestcuts
+from chaos.faults import guest
 from chaos.faults.base import Proof
-from chaos.faults.cut import Cut
-from chaos.faults.disk import DiskFull, DiskSlow
-from chaos.faults.flows import Flow
-from chaos.faults.guestcuts import Guests, handed_over, waiting
-from chaos.faults.network import Partition
-from chaos.faults.process import StopProcess
+from chaos.faults.etcd.process import StopProcess
+from chaos.faults.network import cut, guest_nft
+from chaos.faults.network.cut import Cut
+from chaos.faults.network.flows import Flow
+from chaos.faults.network.guest_nft import Guests, handed_over, waiting
+from chaos.faults.network.partitions import Partition
+from chaos.faults.storage.disk import DiskFull, DiskSlow
 from machine.errors import LabError
 from machine.paths import StackPaths
 from machine.process import Completed
@@ -144,7 +145,7 @@ def test_only_a_table_that_is_not_there_is_an_empty_one(tmp_path: Path, complain
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     for shell in ("bash", "sh"):
-        words = [shell, "-c", guestcuts.LISTING]
+        words = [shell, "-c", guest_nft.LISTING]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stdout.strip()) == (status, said)
         assert done.stderr.strip() == (complains if status else "")
@@ -177,7 +178,7 @@ def test_where_no_nft_waits_or_it_fails_another_is_started(tmp_path: Path, nft: 
 def test_an_nft_that_nobody_comes_to_ends(
     tmp_path: Path, nft: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guestcuts, "WAITING_SECONDS", 0.3)
+    monkeypatch.setattr(guest_nft, "WAITING_SECONDS", 0.3)
     place = str(tmp_path / "cut-1")
     nft(waiting(place))
 
@@ -213,8 +214,8 @@ def test_how_close_together_the_rules_came_is_asked_when_they_are_made_and_not_l
 ) -> None:
     """A guest whose clock ran otherwise since would tell a wrong time."""
     monkeypatch.setattr(Cut, "_rule", lambda *_, **__: Proof("rule", "guest", "in force", "in force", holds=True))
-    monkeypatch.setattr(guestcuts.Guests, "cut", lambda *_: None)
-    monkeypatch.setattr(guestcuts.Guests, "skew", lambda *_: 0.1)
+    monkeypatch.setattr(guest_nft.Guests, "cut", lambda *_: None)
+    monkeypatch.setattr(guest_nft.Guests, "skew", lambda *_: 0.1)
     lab: Any = Paper()
     lab.paths = StackPaths(tmp_path, "t")
     cut = Partition((("a",), ("b",)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaos.faults.lease import Keeper
+from chaos.faults.renewal import Keeper
 
 LIMIT = 10.0
 

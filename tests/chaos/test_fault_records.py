@@ -15,10 +15,10 @@ import pytest
 
 from chaos.faults import records
 from chaos.faults.base import Fault, Proof
-from chaos.faults.network import Partition
-from chaos.faults.power import PowerOff
+from chaos.faults.host.power import PowerOff
+from chaos.faults.network.partitions import Partition
 from chaos.faults.registry import KINDS, from_record, kind
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from machine.errors import InconclusiveError, UsageError
 from machine.paths import StackPaths
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults.flows import HOST
+from chaos.faults.network.flows import HOST
 from chaos.faults.targets import WORDS, resolve
 from infra.settings import RESERVED
 from machine.errors import InconclusiveError, UsageError

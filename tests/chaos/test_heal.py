@@ -13,17 +13,19 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import heal, member, sweep
-from chaos.faults import names, records
+from chaos.faults import records
 from chaos.faults.base import Fault
-from chaos.faults.bridge import CutState
-from chaos.faults.data import BitFlip
-from chaos.faults.network import Partition
-from chaos.faults.power import PowerOff
-from chaos.faults.process import Stop
-from chaos.lab import Lab
-from chaos.sweep import Guest
-from chaos.traces import DAMAGED, GUEST, UNDO_SCRIPT, Found
+from chaos.faults.etcd.process import Stop
+from chaos.faults.host.power import PowerOff
+from chaos.faults.network import dns
+from chaos.faults.network.nft import CutState
+from chaos.faults.network.partitions import Partition
+from chaos.faults.storage.corruption import BitFlip
+from chaos.heal import heal, inspection
+from chaos.heal.inspection import Guest
+from chaos.heal.residue import DAMAGED, GUEST, UNDO_SCRIPT, Found
+from chaos.lab.lab import Lab
+from chaos.member import replacement
 from machine import libvirt_api
 from machine.errors import DeadlineError, InconclusiveError, ToolError
 from machine.paths import StackPaths
@@ -111,9 +113,9 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(libvirt_api, "domain", resume)
     bridge = SimpleNamespace(present=lambda: bool(made.cuts), cuts=lambda: made.cuts, drop_table=made.cuts.clear)
     monkeypatch.setattr(heal, "Bridge", SimpleNamespace(of=lambda manifest: bridge))
-    monkeypatch.setattr(sweep, "links_down", lambda lab: [])
-    monkeypatch.setattr(sweep, "sweep_guests", made.sweep_guests)
-    monkeypatch.setattr(member, "needs_replacing", lambda lab: [])
+    monkeypatch.setattr(inspection, "links_down", lambda lab: [])
+    monkeypatch.setattr(inspection, "sweep_guests", made.sweep_guests)
+    monkeypatch.setattr(replacement, "needs_replacing", lambda lab: [])
     engine = SimpleNamespace(
         name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
     )
@@ -175,11 +177,11 @@ class Replaced:
     def __init__(self, paper: Paper, monkeypatch: pytest.MonkeyPatch, refusals: int) -> None:
         self.paper, self.refusals, self.attempts = paper, refusals, 0
         self.noted: list[str] = []
-        monkeypatch.setattr(member, "needs_replacing", self.needed)
-        monkeypatch.setattr(member, "replace", self.replace)
+        monkeypatch.setattr(replacement, "needs_replacing", self.needed)
+        monkeypatch.setattr(replacement, "replace", self.replace)
 
     def needed(self, lab: Any) -> list[str]:
-        return sorted({*self.noted, *(name for one in member.damage_records(lab) for name in one.nodes)})
+        return sorted({*self.noted, *(name for one in replacement.damage_records(lab) for name in one.nodes)})
 
     def replace(self, _lab: object, node: str, _say: object) -> Any:
         self.attempts += 1
@@ -337,8 +339,8 @@ def test_a_name_that_leads_elsewhere_is_put_right_without_any_record(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     led = {"etcd2": "10.0.0.254"}
-    monkeypatch.setattr(names, "wrong_names", lambda lab: dict(led))
-    monkeypatch.setattr(names, "point", lambda connection, lab, node, address: paper.log.append(f"{node} {address}"))
+    monkeypatch.setattr(dns, "wrong_names", lambda lab: dict(led))
+    monkeypatch.setattr(dns, "point", lambda connection, lab, node, address: paper.log.append(f"{node} {address}"))
     (found,) = mend(paper)
     assert found.what == "the name etcd2 led to 10.0.0.254"
     assert "etcd2 etcd2" in paper.log
@@ -375,7 +377,7 @@ def test_the_record_of_a_fault_that_a_guest_cannot_undo_stays_and_others_go(
         left = {"etcd3": (Found(UNDO, f"{stuck.id} old-1", mended=False),)}
         return [Guest(node, left.get(node, ())) for node in nodes]
 
-    monkeypatch.setattr(sweep, "sweep_guests", sweep_guests)
+    monkeypatch.setattr(inspection, "sweep_guests", sweep_guests)
     found = mend(paper)
     assert not all(item.ok for item in found)
     assert [record.id for record in records.load_all(paper.paths)[0]] == [stuck.id]

@@ -14,9 +14,9 @@ from typing import cast
 
 import pytest
 
-from chaos import session as session_module
-from chaos.inside import Inside
-from chaos.session import REMOTE, Session
+from chaos.lab import guest_shell as session_module
+from chaos.lab.guest_shell import REMOTE, Session
+from chaos.lab.guest_shells import Inside
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 

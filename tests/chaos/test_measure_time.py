@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.lab.guest_shell import REMOTE, Session
 from chaos.measure.clocks import ClockMap, Reading, read_clock
 from chaos.measure.events import Event, fetch, kind_of, late_heartbeat, parse, read_events, rounds, write_events
-from chaos.measure.relay import Relay
-from chaos.measure.session import power_events, unavailability
+from chaos.measure.measures import power_events, unavailability
+from chaos.measure.observer_relay import Relay
 from chaos.report import FaultEntry
-from chaos.session import REMOTE, Session
 from machine.process import Completed
 from machine.ssh import Shell
 

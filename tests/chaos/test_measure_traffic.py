@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.measure.allowance import SHARE, Allowance, Cost
+from chaos.measure.sampling_budget import SHARE, Allowance, Cost
 from chaos.measure.traffic import MOST, UNREAD, Pages, Phase, Reading, Traffic, phases, rates, reading_of
 from infra.cluster import Cluster
 from machine.paths import StackPaths

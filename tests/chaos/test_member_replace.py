@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import joining, member
 from chaos.faults import records
-from chaos.faults.power import PowerOff
-from chaos.faults.rollback import Rollback
-from chaos.lab import Lab
+from chaos.faults.host.power import PowerOff
+from chaos.faults.storage.rollback import Rollback
+from chaos.lab.lab import Lab
+from chaos.member import join, replacement
 from infra.cluster import EndpointStatus, Member, MemberHealth
 from machine.errors import DeadlineError, ToolError, UsageError
 from machine.paths import StackPaths
@@ -112,15 +112,15 @@ class Paper:
 
     def shell(self, node: str) -> Any:
         def run(script: str, seconds: float, check: bool = True, stdin: str | None = None) -> Any:
-            if script == joining.WIPE:
+            if script == join.WIPE:
                 self.member_of.pop(node, None)
                 self.log.append("wipe")
-            elif script == joining.JOIN:
+            elif script == join.JOIN:
                 self.joined_with = stdin or ""
                 self.member_of[node] = 777
                 self.entries[777] = replace(self.entries[777], name=node)
                 self.log.append("join")
-            elif script == joining.FORGET:
+            elif script == join.FORGET:
                 self.log.append("forget")
             elif "journalctl" in script:
                 ill = node not in self.member_of
@@ -142,12 +142,12 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     def hurried(probe: Any, what: str, **options: Any) -> Any:
         return real(probe, what, **{**options, "seconds": 0.5, "every": 0.01})
 
-    monkeypatch.setattr("chaos.member.wait_until", hurried)
+    monkeypatch.setattr("chaos.member.replacement.wait_until", hurried)
     return Paper(tmp_path)
 
 
 def mend(paper: Paper, node: str = "etcd3") -> Member:
-    return member.replace(cast(Lab, paper), node)
+    return replacement.replace(cast(Lab, paper), node)
 
 
 WHOLE = ["wipe", "remove", "add", "join", "promote", "forget", "healthy"]
@@ -233,20 +233,20 @@ def test_nothing_is_removed_while_the_others_are_no_quorum(paper: Paper) -> None
 
 
 def test_a_whole_cluster_needs_nothing(paper: Paper) -> None:
-    assert member.needs_replacing(cast(Lab, paper)) == []
+    assert replacement.needs_replacing(cast(Lab, paper)) == []
 
 
 def test_who_has_to_be_replaced(paper: Paper) -> None:
     half(paper, "not promoted")
-    assert member.needs_replacing(cast(Lab, paper)) == ["etcd3"]
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd3"]
     del paper.entries[101]
-    assert member.needs_replacing(cast(Lab, paper)) == ["etcd2", "etcd3"]
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2", "etcd3"]
 
 
 def test_a_record_of_damage_asks_for_a_new_member_and_one_of_a_power_cut_does_not(paper: Paper) -> None:
     for fault in (Rollback((("etcd2",),)), PowerOff((("etcd1",),))):
         records.write(paper.paths, records.Record.of(fault, "x", "guest"))
-    assert member.needs_replacing(cast(Lab, paper)) == ["etcd2"]
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2"]
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,9 @@ def test_a_record_of_damage_asks_for_a_new_member_and_one_of_a_power_cut_does_no
 def test_a_member_that_ends_because_of_its_data_is_replaced(paper: Paper, said: str, asked: bool) -> None:
     del paper.member_of["etcd2"]
     paper.said = f'{{"level":"fatal","msg":"{said}"}}'
-    assert member.needs_replacing(cast(Lab, paper)) == (["etcd2"] if asked else [])
+    assert replacement.needs_replacing(cast(Lab, paper)) == (["etcd2"] if asked else [])
 
 
 def test_a_note_beside_the_data_asks_for_a_new_member_without_any_record(paper: Paper) -> None:
     paper.noted["etcd1"] = "damaged"
-    assert member.needs_replacing(cast(Lab, paper)) == ["etcd1"]
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd1"]

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import names, netem
-from chaos.faults.flows import Flow, both_ways, service
-from chaos.faults.lines import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
-from chaos.faults.names import read_lookup
-from chaos.faults.netem import Netem, make_script, read_netem
-from chaos.faults.pings import Pings, read_pings
+from chaos.faults.network import dns, netem
+from chaos.faults.network.dns import read_lookup
+from chaos.faults.network.flows import Flow, both_ways, service
+from chaos.faults.network.impairments import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
+from chaos.faults.network.netem import Netem, make_script, read_netem
+from chaos.faults.network.pings import Pings, read_pings
 from chaos.faults.registry import kind
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from machine.errors import UsageError
 from machine.process import Completed
 
@@ -228,16 +228,16 @@ def test_a_name_that_does_not_exist_is_an_answer_and_silence_is_none() -> None:
 def test_a_name_service_is_slow_when_it_answers_late_and_not_when_it_is_silent(
     said: str, slow: bool, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "linked", lambda _: ["a"])
+    monkeypatch.setattr(dns, "linked", lambda _: ["a"])
     asked: list[str] = []
 
     def each(_lab: object, nodes: list[str], script: str, **_: object) -> dict[str, Completed]:
         asked.append(script)
         return {node: Completed((), 0, said if "nslookup" in script else "[]", "") for node in nodes}
 
-    monkeypatch.setattr(names, "each", each)
+    monkeypatch.setattr(dns, "each", each)
     lab = cast("Lab", SimpleNamespace(manifest=SimpleNamespace(node_names=("a",), gateway="10.0.0.254")))
-    fault = names.DnsSlow((("a",),))
+    fault = dns.DnsSlow((("a",),))
     assert fault.look(lab, in_force=True)[0].holds is slow
     assert fault.look(lab, in_force=False)[0].holds is quick
     assert "-timeout=10 " in asked[0], "the program waits as long as we do"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.oracle.context import Context
+from chaos.oracle.delays import Machine
 from chaos.oracle.judge import compare, interval
-from chaos.oracle.machine import Machine
 from chaos.oracle.rules import RULES, rule
 from chaos.oracle.timing import Timing
 from machine.errors import UsageError

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from chaos import probes
-from chaos.inside import Inside
-from chaos.probes import Reach, classify_refusal, meaning, received_from
-from chaos.session import REMOTE, Attempt, Session
+from chaos.lab import probes
+from chaos.lab.guest_shell import REMOTE, Attempt, Session
+from chaos.lab.guest_shells import Inside
+from chaos.lab.probes import Reach, classify_refusal, meaning, received_from
 
 if TYPE_CHECKING:
-    from chaos.lab import Lab
+    from chaos.lab.lab import Lab
 
 
 def test_an_attempt_means_what_came_back() -> None:

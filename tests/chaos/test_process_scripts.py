@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import process, unit
-from chaos.faults.etcd import MoveLeader
-from chaos.faults.lag import _APPLIED, _SAVED, _SENT, KEEP, SnapshotLag, _beyond, _newest
+from chaos.faults.etcd import process
+from chaos.faults.etcd.maintenance import MoveLeader
+from chaos.faults.etcd.quota import NoSpace
+from chaos.faults.etcd.snapshot_lag import _APPLIED, _SAVED, _SENT, KEEP, SnapshotLag, _beyond, _newest
 from chaos.faults.oneshot import changed, forget, known, recall, remember
-from chaos.faults.quota import NoSpace
-from chaos.faults.settings import CONFIG, DROP_IN, changed_settings, usual_settings
+from chaos.member import unit
+from chaos.member.settings import CONFIG, DROP_IN, changed_settings, usual_settings
 from machine.errors import UsageError
 from machine.paths import StackPaths
 

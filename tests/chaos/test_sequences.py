@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults.cut import Cut
 from chaos.faults.guest import GuestFault
+from chaos.faults.network.cut import Cut
 from chaos.faults.registry import KINDS
-from chaos.sequences import Move, Planned, plan
+from chaos.harness.sequences import Move, Planned, plan
 
 NODES = ("etcd1", "etcd2", "etcd3")
 SEEDS = st.integers(0, 2**32)

@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 
-from chaos import shelf as shelf_module
-from chaos.inside import Inside
-from chaos.session import REMOTE, Session
-from chaos.shelf import Shelf
+from chaos.lab import shell_pool as shelf_module
+from chaos.lab.guest_shell import REMOTE, Session
+from chaos.lab.guest_shells import Inside
+from chaos.lab.shell_pool import Shelf
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 from machine.waiting import Pending, wait_until

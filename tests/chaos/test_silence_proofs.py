@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from chaos import probes
-from chaos.faults import link, power
-from chaos.faults.flows import Flow, both_ways, service
-from chaos.faults.link import LinkDown
-from chaos.faults.power import Pause, PowerOff, Reset
-from chaos.probes import Reach
+from chaos.faults.host import power
+from chaos.faults.host.power import Pause, PowerOff, Reset
+from chaos.faults.network import link
+from chaos.faults.network.flows import Flow, both_ways, service
+from chaos.faults.network.link import LinkDown
+from chaos.lab import probes
+from chaos.lab.probes import Reach
 from infra.manifest import CLIENT_PORT, PEER_PORT
 
 NODE = (("a",),)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos import results
-from chaos.declared import NOTHING, declared, emptied_outputs, foreign, outputs_with, read_declared, standing, told
 from chaos.faults.base import Fault, Proof, Result
-from chaos.faults.disk import DiskSlow
-from chaos.faults.network import Partition
-from chaos.faults.power import PowerOff
+from chaos.faults.host.power import PowerOff
+from chaos.faults.network.partitions import Partition
+from chaos.faults.storage.disk import DiskSlow
+from chaos.stack import results
+from chaos.stack.state import NOTHING, declared, emptied_outputs, foreign, outputs_with, read_declared, standing, told
 from machine.engine_state import Deployment, Resource
 from machine.errors import DeadlineError, InconclusiveError, LabError, UsageError
 from machine.paths import StackPaths

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import artefacts, elections
 from chaos.faults.base import Action, Fault, Proof, Result
-from chaos.measure import expect, session
-from chaos.measure.session import Measures
-from chaos.oracle import calibration
-from chaos.oracle.calibration import calibrate, probe
-from chaos.oracle.machine import Machine
-from chaos.play import Play
+from chaos.harness import artefacts, judging
+from chaos.harness.scenario_run import Play
+from chaos.harness.steps import leader_steps
+from chaos.measure import calibration, measures
+from chaos.measure.calibration import calibrate, probe
+from chaos.measure.measures import Measures
+from chaos.oracle.delays import Machine
 from chaos.report import FaultEntry, Recorder, Report, Scenario, ScenarioRecorder
 from machine.errors import DeadlineError, InconclusiveError
 from machine.paths import StackPaths
@@ -55,8 +55,8 @@ class FakeClock:
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     """A scenario on a quick machine whose members are healthy at once."""
     clock = FakeClock()
-    monkeypatch.setattr(elections, "time", clock)
-    monkeypatch.setattr(expect, "probe", lambda _: Machine(fsync=0.001))
+    monkeypatch.setattr(leader_steps, "time", clock)
+    monkeypatch.setattr(judging, "probe", lambda _: Machine(fsync=0.001))
     recorder = Recorder(tmp_path, Report(started="now"))
     scenario = ScenarioRecorder(recorder, Scenario(id="N99", title="t"))
     lab: Any = SimpleNamespace(
@@ -99,7 +99,7 @@ def verdicts(play: Play) -> list[tuple[str, str]]:
 def test_thirty_seconds_are_allowed_after_a_cut_of_thirty_four(play: Play) -> None:
     cut_for(play, 34)
     takes(play, 30)
-    elections.healed(play)
+    leader_steps.healed(play)
     (kept,) = play.recorder.scenario.metrics["judgements"]
     assert (kept["rule"], kept["verdict"], kept["observed"]) == ("rejoin", "inside", 30.0)
     assert play.recorder.scenario.metrics["heal_to_healthy_seconds"] == 30.0
@@ -109,14 +109,14 @@ def test_thirty_seconds_are_too_much_after_a_cut_of_ten(play: Play) -> None:
     cut_for(play, 10)
     takes(play, 30)
     with pytest.raises(AssertionError, match="too much"):
-        elections.healed(play)
+        leader_steps.healed(play)
     assert [verdict for _, verdict in verdicts(play)] == ["pass", "fail"]
 
 
 def test_a_wait_after_a_long_cut_lasts_as_long_as_the_rule_allows_and_more(play: Play) -> None:
     cut_for(play, 90)
     limit = takes(play, 80).limits
-    elections.healed(play)
+    leader_steps.healed(play)
     assert limit[0] > 90 + 6
 
 
@@ -124,17 +124,17 @@ def test_members_that_stay_apart_fail_on_a_quick_machine_and_say_nothing_on_a_sl
     cut_for(play, 10)
     takes(play, 900)
     with pytest.raises(DeadlineError):
-        elections.healed(play)
+        leader_steps.healed(play)
     play.machine = Machine(scheduling=1.0)
     with pytest.raises(InconclusiveError, match="scheduling"):
-        elections.healed(play)
+        leader_steps.healed(play)
     assert [verdict for _, verdict in verdicts(play)] == ["fail", "inconclusive"]
 
 
 def test_what_other_faults_leave_behind_is_observed_only(play: Play) -> None:
     cut_for(play, 10, "power-off")
     takes(play, 55)
-    elections.healed(play)
+    leader_steps.healed(play)
     assert verdicts(play) == [("all healthy", "pass")]
     assert "how soon is observed" in play.recorder.scenario.steps[0].expected
     assert "judgements" not in play.recorder.scenario.metrics
@@ -176,13 +176,13 @@ def test_logs_are_read_from_nodes_with_a_link_and_one_that_does_not_answer_is_sa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(session, "linked", lambda _: ["b", "c"])
+    monkeypatch.setattr(measures, "linked", lambda _: ["b", "c"])
     monkeypatch.setattr(Measures, "_read", lambda *_: None)  # clocks
     recorder: Any = SimpleNamespace(evidence_dir=tmp_path, scenario=Scenario(id="N10", title="t"))
-    measures = Measures(lab_of(asked, tmp_path, broken="c"), recorder)
-    assert measures.collect() == []
+    measured = Measures(lab_of(asked, tmp_path, broken="c"), recorder)
+    assert measured.collect() == []
     assert sorted(asked) == ["open b", "open c", "run b"]
-    assert measures.problems == ["log of c: Cannot connect to c"]
+    assert measured.problems == ["log of c: Cannot connect to c"]
 
 
 def test_artefacts_do_not_wait_for_a_node_without_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

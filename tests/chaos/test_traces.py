@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.traces import GUEST, Trace, read, script
+from chaos.heal.residue import GUEST, Trace, read, script
 
 
 def run(text: str) -> str:

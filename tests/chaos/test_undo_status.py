@@ -17,22 +17,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaos import traces
-from chaos.faults import guest, unit, volume
-from chaos.faults.clock import ClockDrift, ClockStrobe
-from chaos.faults.disk import DiskError, DiskFull, DiskSlow, LostWrites
-from chaos.faults.flows import Flow
-from chaos.faults.guest import DIRECTORY, GuestFault, armed, disarmed, tried
-from chaos.faults.guestcuts import Guests
-from chaos.faults.lines import Latency
-from chaos.faults.process import CpuStarve, OutOfMemory, StopProcess
-from chaos.faults.quota import NoSpace
+from chaos.faults import guest
+from chaos.faults.etcd.process import CpuStarve, OutOfMemory, StopProcess
+from chaos.faults.etcd.quota import NoSpace
+from chaos.faults.guest import GuestFault, armed, disarmed
+from chaos.faults.host.clock import ClockDrift, ClockStrobe
+from chaos.faults.network.flows import Flow
+from chaos.faults.network.guest_nft import Guests
+from chaos.faults.network.impairments import Latency
 from chaos.faults.registry import KINDS
+from chaos.faults.storage.disk import DiskError, DiskFull, DiskSlow, LostWrites
+from chaos.heal import residue
+from chaos.lab.scripts import DIRECTORY, tried
+from chaos.member import unit, volume
 from machine.errors import InconclusiveError, LabError
 from machine.process import Completed
 
 SHELLS = (["/bin/sh"], ["bash", "-c", '(eval "$(cat)")'])
-"""As the timer and a sweep run a script, and as the shell that is kept open in a guest does (chaos.inside)."""
+"""As the timer and a sweep run a script, and as the shell that is kept open in a guest does (`lab.guest_shells`)."""
 
 NODE = (("a",),)
 LAB: Any = SimpleNamespace(
@@ -349,15 +351,15 @@ def test_the_table_goes_with_the_last_cut_alone(inside: Guest) -> None:
 
 
 def test_a_sweep_keeps_the_undo_scripts_that_went_wrong_and_tells(inside: Guest) -> None:
-    trace = next(one for one in traces.GUEST if one.name == traces.UNDO_SCRIPT)
+    trace = next(one for one in residue.GUEST if one.name == residue.UNDO_SCRIPT)
     for name, text in {"bad-1": "exit 4", "good-1": ":", "good-2": ":"}.items():
         inside.file(f"{DIRECTORY}/{name}/undo", text)
     Path(inside.here(f"{DIRECTORY}/never-made")).mkdir()
-    script = inside.here(traces.script([trace], mend=True)).replace("date", "/bin/date")
+    script = inside.here(residue.script([trace], mend=True)).replace("date", "/bin/date")
 
-    def sweep() -> tuple[list[traces.Found], float]:
+    def sweep() -> tuple[list[residue.Found], float]:
         done = subprocess.run(["/bin/sh"], input=script, text=True, capture_output=True, timeout=10, check=False)
-        return traces.read(done.stdout, [trace])
+        return residue.read(done.stdout, [trace])
 
     (found,), _ = sweep()
     assert (found.what, found.mended) == ("bad-1 good-1 good-2 never-made", False)

@@ -14,14 +14,14 @@ from typing import Any, ClassVar, cast
 import pytest
 from pulumi import automation
 
-from chaos import fault_resource, results
-from chaos.declared import LIFT_ONLY, declared
-from chaos.fault_resource import FaultProvider
 from chaos.faults import records
 from chaos.faults.base import Fault, Proof, Result
 from chaos.faults.registry import KINDS
-from chaos.lab import Lab
-from chaos.stacks import Verification
+from chaos.lab.lab import Lab
+from chaos.stack import resource, results
+from chaos.stack.resource import FaultProvider
+from chaos.stack.state import LIFT_ONLY, declared
+from chaos.stack.verification import Verification
 from machine.engine_state import Deployment, Resource
 from machine.errors import HypervisorError, InconclusiveError, LabError, NotBuiltError, ToolError
 from machine.paths import StackPaths
@@ -90,7 +90,7 @@ def paths(tmp_path: Path) -> StackPaths:
 @pytest.fixture
 def props(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     manifest = SimpleNamespace(lab_id=LAB_ID)
-    monkeypatch.setattr(fault_resource, "load", lambda paths: manifest)
+    monkeypatch.setattr(resource, "load", lambda paths: manifest)
     return {
         "fault": declared(fault("etcd1"), LAB_ID), "lab_id": LAB_ID, "checkout": str(paths.checkout), "stack": "t"
     }  # fmt: skip
@@ -99,9 +99,9 @@ def props(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> dict[str, objec
 @pytest.fixture(autouse=True)
 def no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = SimpleNamespace(close=lambda: None)
-    monkeypatch.setattr("chaos.lab.Cluster", lambda manifest, paths: None)
-    monkeypatch.setattr("chaos.lab.period_of", lambda manifest: 1.0)
-    monkeypatch.setattr("chaos.lab.Pages", lambda manifest, period: pages)
+    monkeypatch.setattr("chaos.lab.lab.Cluster", lambda manifest, paths: None)
+    monkeypatch.setattr("chaos.lab.lab.period_of", lambda manifest: 1.0)
+    monkeypatch.setattr("chaos.lab.lab.Pages", lambda manifest, period: pages)
 
 
 def test_create_injects_and_leaves_the_result_with_its_proof(paths: StackPaths, props: dict[str, object]) -> None:
@@ -156,7 +156,7 @@ def test_delete_on_a_lab_that_is_gone_or_another_one_has_nothing_to_heal(
     def gone(_paths: StackPaths) -> None:
         raise NotBuiltError("There is no lab")
 
-    monkeypatch.setattr(fault_resource, "load", gone)
+    monkeypatch.setattr(resource, "load", gone)
     FaultProvider().delete("id", props)
     assert Paper.log == []
 
@@ -241,13 +241,13 @@ class StandIn:
 @pytest.fixture
 def stack(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> tuple[Verification, StandIn]:
     engine = StandIn(paths)
-    monkeypatch.setattr("chaos.stacks.Engine", lambda paths, project, say: engine)
+    monkeypatch.setattr("chaos.stack.verification.Engine", lambda paths, project, say: engine)
     manifest = SimpleNamespace(lab_id=LAB_ID, node_names=("etcd1", "etcd2", "etcd3"))
     lab = SimpleNamespace(paths=paths, manifest=manifest, forget=lambda node: None, kept=contextlib.ExitStack())
-    monkeypatch.setattr("chaos.stacks.linked", lambda lab: ["etcd1", "etcd2"])
+    monkeypatch.setattr("chaos.stack.verification.linked", lambda lab: ["etcd1", "etcd2"])
     made = Verification(cast(Lab, lab), say=lambda _line: None)
     monkeypatch.setattr(made, "_opened", lambda: engine)
-    monkeypatch.setattr("chaos.stacks.Attached.start", engine.provider)
+    monkeypatch.setattr("chaos.stack.verification.Attached.start", engine.provider)
     real = made._program
 
     def program(faults: Any, kept: Any) -> Any:
@@ -292,7 +292,7 @@ def test_an_update_goes_on_where_no_shells_can_be_asked_for(
         raise HypervisorError("it does not answer")
 
     if broken == "linked":
-        monkeypatch.setattr("chaos.stacks.linked", refuse)
+        monkeypatch.setattr("chaos.stack.verification.linked", refuse)
     else:
         monkeypatch.setattr(engine, "open", refuse)
     assert [result.action for result in made.set([fault("etcd1")])] == ["inject"]

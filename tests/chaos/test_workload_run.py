@@ -18,7 +18,7 @@ from chaos.checker.files import check_file
 from chaos.workload.client import Endpoint
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
-from chaos.workload.session import Window, WorkloadSession
+from chaos.workload.workload import Window, WorkloadSession
 from machine import etcd_binaries
 from machine.errors import InconclusiveError, LabError
 from machine.versions import ETCD_DEFAULT
@@ -165,7 +165,7 @@ def test_workers_end_when_their_parent_is_killed(etcd: tuple[subprocess.Popen[by
     code = (
         "import time\nfrom pathlib import Path\nfrom chaos.workload.client import Endpoint\n"
         "from chaos.workload.plan import Plan\nfrom chaos.workload.pool import Pool\n"
-        "from chaos.workload.session import WorkloadSession\n"
+        "from chaos.workload.workload import WorkloadSession\n"
         f"pool = Pool([Endpoint('m1', '127.0.0.1:{etcd[1]}')])\n"
         f"made = WorkloadSession(pool, Plan.parse('watch,rate=20'), 'o/', Path('{tmp_path}'), 1)\n"
         "made.begin()\nprint(pool.workers['m1'].pid, flush=True)\ntime.sleep(60)\n"

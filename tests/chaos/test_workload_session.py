@@ -9,7 +9,7 @@ import pytest
 
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
-from chaos.workload.session import Need, Window, WorkloadSession, _Tail
+from chaos.workload.workload import Need, Window, WorkloadSession, _Tail
 from machine.errors import InconclusiveError
 
 SECOND = 10**9

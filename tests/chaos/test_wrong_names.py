@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from chaos.faults.names import DnsWrong, wrong_names
+from chaos.faults.network.dns import DnsWrong, wrong_names
 from machine import libvirt_api
 from machine.errors import HypervisorError
 

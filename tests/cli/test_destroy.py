@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.lab import alone
+from chaos.lab.lock import alone
 from cli.app import main
 from cli.destroy import _chaos_stacks, _destroy_chaos, never_built
 from cli.engine import Engine

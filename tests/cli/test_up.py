@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chaos import heal
-from chaos.lab import alone
+from chaos.heal import heal
+from chaos.lab.lock import alone
 from cli.app import main
 from cli.revive import revive
 from machine.errors import UsageError
@@ -80,8 +80,8 @@ def test_faults_that_a_run_left_are_healed_under_the_lock_that_up_holds(
     healed: list[str] = []
     monkeypatch.setattr(heal, "leftovers", lambda _paths: ["stop on a"])
     monkeypatch.setattr(heal, "heal_lab", lambda *_: healed.append("all"))
-    monkeypatch.setattr("chaos.lab.Lab.__init__", lambda *_: None)
-    monkeypatch.setattr("chaos.lab.Lab.close", lambda _: None)
+    monkeypatch.setattr("chaos.lab.lab.Lab.__init__", lambda *_: None)
+    monkeypatch.setattr("chaos.lab.lab.Lab.close", lambda _: None)
     lab: Any = SimpleNamespace(manifest=None, paths=paths)
     with alone(paths, "build it"):
         revive(lab, deployed=True, say=lambda _text: None)

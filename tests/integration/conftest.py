@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.lab import Lab
+from chaos.lab.lab import Lab
 from infra.manifest import load
 from machine import engine_state as state
 from machine import netns

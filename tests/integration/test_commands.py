@@ -15,7 +15,7 @@ from chaos.workload.outcome import Op
 from infra.manifest import load
 
 if TYPE_CHECKING:
-    from chaos.lab import Lab
+    from chaos.lab.lab import Lab
     from tests.integration.conftest import Stack
 
 # The limit holds for fixtures too: whichever test is first builds the lab and plays the scenarios.

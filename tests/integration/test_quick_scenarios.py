@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos.sequences import OVERLAPPING
+from chaos.harness.sequences import OVERLAPPING
 from machine.paths import CHECKOUT
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from chaos.faults import records
-from chaos.faults.bridge import Bridge
-from chaos.lab import Lab, alone
-from chaos.sweep import inspect
+from chaos.faults.network.nft import Bridge
+from chaos.heal.inspection import inspect
+from chaos.lab.lab import Lab
+from chaos.lab.lock import alone
 from machine import engine_state as state
 from machine.engine import MARK
 from machine.paths import CHECKOUT
@@ -66,7 +67,7 @@ def engine_of(lab: Stack) -> int:
 def plugin_of(lab: Stack) -> int:
     mark = f"{MARK}={lab.paths.hypervisor_id}/{state.CHAOS_PROJECT}"
     words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in state.leftover_processes(mark)}
-    return next((pid for pid, line in words.items() if b"chaos.pulumi_provider" in line), 0)
+    return next((pid for pid, line in words.items() if b"chaos.stack.provider_main" in line), 0)
 
 
 Who = Literal["runner", "engine", "plugin"]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.report.outages import SLOW_NS, Outage, find_outages
+from chaos.workload.outages import SLOW_NS, Outage, find_outages
 
 MS = 1_000_000
 

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.runs import make
-from chaos.oracle.calibration import Calibration
-from chaos.oracle.machine import Machine
-from chaos.oracle.node import NodeFigures
+from chaos.measure.calibration import Calibration
+from chaos.measure.node_probe import NodeFigures
+from chaos.oracle.delays import Machine
 from chaos.oracle.rules import rule
 from chaos.report import Recorder, Report, Scenario, Step, Verdict
-from chaos.report.judged import MEASURED, NODES, calibration, judgements
-from chaos.report.judged import figures as judged_figures
 from chaos.report.model import FaultEntry
 from chaos.report.page import embed, render, write_page
 from chaos.report.runs import Run, every, find, names, open_run
 from chaos.report.summary import lines
-from chaos.report.words import ENDED, brief, headline, id_ranges, reasons, telling, verdict_of
+from chaos.report.tables import MEASURED, NODES, calibration, judgements
+from chaos.report.tables import figures as judged_figures
+from chaos.report.wording import ENDED, brief, headline, id_ranges, reasons, telling, verdict_of
 from machine.errors import NotBuiltError
 from machine.paths import reports_dir
 

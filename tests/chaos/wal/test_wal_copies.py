@@ -13,9 +13,9 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from chaos.wal import collect
-from chaos.wal.copies import ABOUT, load
-from chaos.wal.reading import WalError
+from chaos.checker.raftlog.copies import ABOUT, load
+from chaos.checker.raftlog.wal_reader import WalError
+from chaos.measure import raft_logs
 from cli.check import register
 from machine.errors import LabError, UsageError
 from machine.process import Completed, run
@@ -37,11 +37,11 @@ w: 1 extent found
 
 
 def test_what_was_written_ends_with_the_last_extent_that_was() -> None:
-    assert collect.written(FILEFRAG) == 10 * 4096
-    assert collect.written(FILEFRAG.replace("67108864\n", "40000\n", 1)) == 40000, "never beyond the end"
-    assert collect.written("123\n") == 123, "the whole of a file of which the file system tells nothing"
+    assert raft_logs.written(FILEFRAG) == 10 * 4096
+    assert raft_logs.written(FILEFRAG.replace("67108864\n", "40000\n", 1)) == 40000, "never beyond the end"
+    assert raft_logs.written("123\n") == 123, "the whole of a file of which the file system tells nothing"
     with pytest.raises(WalError, match="not told"):
-        collect.written("stat: cannot statx")
+        raft_logs.written("stat: cannot statx")
 
 
 class Guests:
@@ -51,7 +51,7 @@ class Guests:
         self.directory = directory
         self.down: set[str] = set()
         self.together = threading.Barrier(3, timeout=10)
-        monkeypatch.setattr(collect, "DIRECTORY", "wal")
+        monkeypatch.setattr(raft_logs, "DIRECTORY", "wal")
 
     def write(self, node: str, data: bytes) -> None:
         """A log as etcd leaves it: the room allocated ahead, the data written and synced."""
@@ -90,7 +90,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guests:
 
 def collected(guests: Guests, into: Path) -> Any:
     lab: Any = guests
-    return collect.collect(lab, ["m1", "m2", "m3"], 0, into)
+    return raft_logs.collect(lab, ["m1", "m2", "m3"], 0, into)
 
 
 def test_copies_come_without_the_empty_rest_from_all_at_once_and_say_who_is_missing(
@@ -109,7 +109,7 @@ def test_copies_come_without_the_empty_rest_from_all_at_once_and_say_who_is_miss
 def test_more_than_can_be_read_in_time_is_not_even_sent(
     guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect, "MOST_BYTES", 100)
+    monkeypatch.setattr(raft_logs, "MOST_BYTES", 100)
     found = collected(guests, tmp_path / "wal")
     assert not found.logs
     assert "more than is read" in found.missed["m1"]
@@ -118,10 +118,10 @@ def test_more_than_can_be_read_in_time_is_not_even_sent(
 
 def test_a_copy_that_is_cut_short_is_refused() -> None:
     line = run(["sh", "-c", "printf 12345 | gzip -1 | base64 -w0"]).stdout
-    assert collect.unpack(f"{line}\n", ["a"], [5]) == [("a", b"12345")]
+    assert raft_logs.unpack(f"{line}\n", ["a"], [5]) == [("a", b"12345")]
     for text, sizes in ((f"{line}\n", [6]), (f"{line[:-8]}\n", [5]), ("", [5])):
         with pytest.raises(WalError, match="did not come whole"):
-            collect.unpack(text, ["a"], sizes)
+            raft_logs.unpack(text, ["a"], sizes)
 
 
 def history(directory: Path) -> Path:

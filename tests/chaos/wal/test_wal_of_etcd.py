@@ -16,12 +16,12 @@ from typing import Any
 import orjson
 import pytest
 
+from chaos.checker.log_evidence import find, open_writes
+from chaos.checker.raftlog.committed import merge
+from chaos.checker.raftlog.requests import request_of
+from chaos.checker.raftlog.wal_reader import Log
 from chaos.checker.reading import read_history
-from chaos.wal import collect
-from chaos.wal.evidence import find, open_writes
-from chaos.wal.merging import merge
-from chaos.wal.reading import Log
-from chaos.wal.requests import request_of
+from chaos.measure import raft_logs
 from machine import etcd_binaries
 from machine.paths import cache_dir
 from machine.process import Completed, run
@@ -60,9 +60,9 @@ class Etcd:
     def log(self) -> Log:
         """As it is fetched from a member."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(collect, "DIRECTORY", str(self.data / "member" / "wal"))
+            patch.setattr(raft_logs, "DIRECTORY", str(self.data / "member" / "wal"))
             here: Any = SimpleNamespace(shell=lambda _: SimpleNamespace(run=local))  # noqa: S604 - no subprocess
-            found = collect.collect(here, ["m"], 0, self.data / "copies")
+            found = raft_logs.collect(here, ["m"], 0, self.data / "copies")
         assert found.missed == {}
         assert sum(path.stat().st_size for path in self.data.glob("copies/m/*.wal")) < 1 << 20, "64 MB, mostly empty"
         return found.logs[0]

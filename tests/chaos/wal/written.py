@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from chaos.wal.reading import CRC, ENTRY, METADATA, SNAPSHOT, STATE, Entry, crc32c
+from chaos.checker.raftlog.wal_reader import CRC, ENTRY, METADATA, SNAPSHOT, STATE, Entry, crc32c
 
 Item = tuple[int, bytes]
 """Record type and data."""

@@ -1,0 +1,1 @@
+"""Faults of the etcd process and of etcd's own maintenance."""

@@ -1,0 +1,1 @@
+"""Faults between nodes: cuts, partitions, links, impaired lines, names."""

@@ -1,0 +1,1 @@
+"""Faults of the data volume and of the data on it."""

@@ -1,0 +1,1 @@
+"""Steps that several scenarios share; an assertion in them is the scenario's verdict."""

@@ -1,0 +1,404 @@
+"""Mending: from any mess that faults left, to a healthy cluster, without the Pulumi engine.
+
+Looks in four places: undo records on disk, our fixed names on the hypervisor and in the guests, the machines
+themselves, and the verification stack. Works when the runner was killed at any moment, and when there is nothing to
+mend.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from chaos.faults import records
+from chaos.faults.base import Fault, describe
+from chaos.faults.host.power import BOOT_SECONDS, SSH_PORT
+from chaos.faults.network import dns
+from chaos.faults.network.nft import Bridge
+from chaos.faults.registry import from_record
+from chaos.heal import inspection
+from chaos.heal.residue import DAMAGED, UNDO_SCRIPT
+from chaos.lab.lab import Lab
+from chaos.lab.lock import alone
+from chaos.lab.probes import answers
+from chaos.member import replacement
+from chaos.stack.state import emptied_outputs
+from infra.manifest import Manifest, Node
+from machine import libvirt_api
+from machine.engine import Engine
+from machine.engine_state import CHAOS_PROJECT
+from machine.errors import DeadlineError, LabError
+from machine.log import Heartbeat, Say
+from machine.log import say as say_aloud
+from machine.paths import StackPaths
+from machine.waiting import Pending, wait_until
+
+HEALTHY_SECONDS = 180.0
+"""From running machines to a healthy cluster: a start of etcd and an election, under TCG with all members at once."""
+
+SETTLE_SECONDS = 20.0
+"""How long the cluster may need to get healthy by itself before members and alarms are looked at."""
+
+SWEEPS = 3
+"""A program that a killed runner had started in a guest may still be making its fault while we sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """One thing that was found and what was done about it."""
+
+    what: str
+    where: str
+    done: str
+    ok: bool
+    pending: bool = False
+    """Not ok, and a guest still has the undo script, so that a later look tells."""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.where}): {self.done}"
+
+
+_Note = Callable[[Mended], None]
+
+
+def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Mended]:
+    """Mend everything, say each thing as it is found, and wait for a healthy cluster.
+
+    Gives what was found and done; an empty list means that nothing was amiss. Raises UsageError while another run
+    plays on the lab, DeadlineError when machines do not come back or the cluster does not get healthy.
+    """
+    with alone(paths, "mend it"), Lab(manifest, paths) as lab:
+        return heal_lab(lab, say)
+
+
+def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
+    """`heal` on a lab that is open already, and whose only player the caller is (chaos.lab.lock.alone)."""
+    found: list[Mended] = []
+
+    def note(mended: Mended) -> None:
+        found.append(mended)
+        say(f"  {mended}")
+
+    stack = _end_updates(lab, note)
+    lab.connect_early("run")
+    recorded, later = _lift_records(lab, note)
+    with ThreadPoolExecutor(1) as pool:
+        emptied = pool.submit(_empty_stack, stack, note)  # the CLI takes a second, and all the rest takes longer
+        _clear_bridge(lab, note)
+        _raise_links(lab, note)
+        _right_names(lab, note)
+        _start_machines(lab, note)
+        _wait_for_machines(lab, say)
+        for record in later:
+            _lift(lab, record, note)
+        swept = _sweep_guests(lab, note)
+        _wait_healthy(lab, note, say, swept.damaged)
+        left = _undo_pending(lab, found, note, say)
+        emptied.result()
+    for record in recorded:
+        if record.id not in left:
+            records.remove(lab.paths, record.id)
+    if found:
+        say("  All members are healthy.")
+    return found
+
+
+def leftovers(paths: StackPaths) -> list[str]:
+    """Names of faults that records speak of; cheap, asks nobody."""
+    good, bad = records.load_all(paths)
+    return [f"{record.name} on {', '.join(record.nodes)}" for record in good] + [
+        f"unreadable record {path.name}" for path in bad
+    ]
+
+
+# -- the verification stack ---------------------------------------------------------------------------------------
+
+
+def _end_updates(lab: Lab, note: _Note) -> Engine | None:
+    """Kill updates of the verification stack whose owner died: they would go on injecting. None without a stack."""
+    try:
+        engine = Engine(lab.paths, project=CHAOS_PROJECT, say=lambda _line: None)
+        if engine.end_orphans():
+            note(Mended("an update of the verification stack without an owner", engine.name, "ended", ok=True))
+    except LabError as error:  # the faults are healed without the engine all the same
+        note(Mended("the verification stack", lab.paths.stack, f"could not be asked: {error}", ok=False))
+        return None
+    return engine
+
+
+def _empty_stack(engine: Engine | None, note: _Note) -> None:
+    if engine is None:
+        return
+    deployment = engine.deployment()
+    left = engine.empty(emptied_outputs(deployment.outputs)) if deployment else []
+    if left:
+        note(Mended(f"declared: {', '.join(left)}", engine.name, "declared no more", ok=True))
+
+
+# -- records ------------------------------------------------------------------------------------------------------
+
+
+def _lift_records(lab: Lab, note: _Note) -> tuple[list[records.Record], list[records.Record]]:
+    """Undo what records speak of, without waiting for proof: the records go when the cluster is healthy.
+
+    Gives all records of this lab, and those that must wait until the machines run.
+    """
+    good, bad = records.load_all(lab.paths)
+    of_lab: list[records.Record] = []
+    for record in good:
+        if record.lab_id == lab.manifest.lab_id:
+            of_lab.append(record)
+            continue
+        records.remove(lab.paths, record.id)
+        note(Mended(*_named(record), f"belonged to the lab {record.lab_id}, which is gone; forgotten", ok=True))
+    for path in bad:
+        path.unlink(missing_ok=True)
+        note(Mended("a record that cannot be read", path.name, "removed; looking at everything instead", ok=True))
+    reachable = _reachable(lab) if of_lab else set()
+    later = [record for record in of_lab if not _lift(lab, record, note, reachable=reachable)]
+    return of_lab, later
+
+
+def _reachable(lab: Lab) -> set[str]:
+    """Nodes that can be logged in to now."""
+    with ThreadPoolExecutor(len(lab.manifest.nodes)) as pool:
+        taken = pool.map(lambda node: answers(lab, node.address, SSH_PORT), lab.manifest.nodes)
+        return {node.name for node, taken_here in zip(lab.manifest.nodes, taken, strict=True) if taken_here}
+
+
+def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | None = None) -> bool:
+    """Lift one; False, and nothing done, when it needs machines that are not among the `reachable` (None: all are)."""
+    try:
+        fault: Fault = from_record(record)
+        inside = fault.needs_power or record.place == "guest"
+        if reachable is not None and inside and not set(fault.inside) <= reachable:
+            return False
+        fault.lift(lab)
+    except LabError as error:
+        pending = record.place == "guest" and record.name not in replacement.DAMAGING
+        note(Mended(*_named(record), f"could not be lifted: {error}", ok=False, pending=pending))
+    else:
+        note(Mended(*_named(record), "lifted", ok=True))
+        if record.name in replacement.DAMAGING:  # the member is another one now, and its data to be trusted
+            records.remove(lab.paths, record.id)
+    return True
+
+
+def _named(record: records.Record) -> tuple[str, str]:
+    return f"{record.name} on {describe(record.groups)}", f"record of process {record.pid}, {record.place}"
+
+
+# -- the hypervisor -----------------------------------------------------------------------------------------------
+
+
+def _clear_bridge(lab: Lab, note: _Note) -> None:
+    bridge = Bridge.of(lab.manifest)
+    if not bridge.present():
+        return
+    pairs = sum(len(cut.pairs) for cut in bridge.cuts().values())
+    bridge.drop_table()
+    note(Mended(f"our nftables table with {pairs} pairs cut", lab.manifest.hypervisor.bridge, "removed", ok=True))
+
+
+def _raise_links(lab: Lab, note: _Note) -> None:
+    for node in inspection.links_down(lab):
+        with lab.libvirt() as connection:
+            libvirt_api.set_link(connection, lab.manifest.node(node).domain, up=True)
+        note(Mended(f"the link of {node} was down", "libvirt", "up", ok=True))
+
+
+def _right_names(lab: Lab, note: _Note) -> None:
+    try:
+        for node, led in dns.wrong_names(lab).items():
+            with lab.libvirt() as connection:
+                dns.point(connection, lab, node, lab.manifest.node(node).address)
+            note(Mended(f"the name {node} led to {led}", "libvirt", "right", ok=True))
+    except LabError as error:  # the machines are worth mending all the same
+        note(Mended("the names of the nodes", "libvirt", f"could not be put right: {error}", ok=False))
+
+
+def _start_machines(lab: Lab, note: _Note) -> None:
+    with lab.libvirt() as connection:
+        for node in lab.manifest.nodes:
+            state = libvirt_api.domain_state(connection, node.domain)
+            if state == "running":
+                continue
+            lab.forget(node.name)
+            if state == "paused":
+                libvirt_api.domain(connection, node.domain).resume()
+            elif state == "crashed":
+                libvirt_api.power_off(connection, node.domain)
+                libvirt_api.power_on(connection, node.domain)
+            else:
+                libvirt_api.power_on(connection, node.domain)
+            note(Mended(f"{node.name} was {state}", "libvirt", "resumed" if state == "paused" else "on", ok=True))
+
+
+def _wait_for_machines(lab: Lab, say: Say) -> None:
+    """Wait until every machine can be logged in to; each is asked by itself, as they come up at different times."""
+    missing = {node.name: node for node in lab.manifest.nodes}
+
+    def arrived(node: Node) -> str:
+        """Nothing, once there is a shell; else what is in the way."""
+        if not answers(lab, node.address, SSH_PORT):
+            return f"no ssh on {node.name}"
+        try:
+            lab.shell(node.name).open()
+        except LabError as error:  # a login may still be refused while the machine boots
+            return str(error)
+        return ""
+
+    def all_arrived() -> None:
+        with ThreadPoolExecutor(len(missing)) as pool:
+            seen = dict(zip(missing, pool.map(arrived, missing.values()), strict=True))
+        for name in [name for name, problem in seen.items() if not problem]:
+            del missing[name]
+        if missing:
+            raise Pending("; ".join(seen[name] for name in missing))
+
+    wait_until(
+        all_arrived,
+        "ssh on every node",
+        seconds=BOOT_SECONDS,
+        on_wait=Heartbeat("waiting for the machines", say=say).beat,
+        next="Look at .lab/stacks/NAME/consoles, or build the lab anew.",
+    )
+
+
+# -- inside the guests --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Swept:
+    """What sweeping the guests could not mend."""
+
+    undone: set[str]
+    """Ids of faults whose undo went wrong to the last."""
+    damaged: set[str]
+    """Nodes whose data has our note of damage beside it: their members are to be replaced."""
+
+
+def _sweep_guests(lab: Lab, note: _Note) -> _Swept:
+    """Mend what the guests have of ours until they have nothing more; what stays is told, and is not mended."""
+    nodes = list(lab.manifest.node_names)
+    left: set[str] = set()
+    damaged: set[str] = set()
+    for number in range(SWEEPS):
+        guests = [_without_damage(guest, damaged) for guest in inspection.sweep_guests(lab, nodes)]
+        last = number == SWEEPS - 1
+        left.clear()
+        for guest in guests:
+            for trace in guest.traces:
+                ok = trace.mended and not last
+                pending = trace.trace.name == UNDO_SCRIPT and not ok
+                done = "mended" if ok else "could not be mended"
+                note(Mended(str(trace), guest.node, done, ok=ok, pending=pending))
+                if pending and not trace.mended:
+                    left.update(trace.what.split())
+            if guest.clock:
+                note(Mended(f"the clock was {guest.clock:+.1f} s off", guest.node, "set", ok=not last))
+        # what mended nothing has nothing to look at again; the others are looked at once more
+        nodes = [guest.node for guest in guests if guest.told()]
+        if not nodes:
+            break
+    return _Swept(left, damaged)
+
+
+def _without_damage(guest: inspection.Guest, damaged: set[str]) -> inspection.Guest:
+    """The guest without a note of damage, which is put down in `damaged`."""
+    traces = tuple(trace for trace in guest.traces if trace.trace.name != DAMAGED)
+    if traces != guest.traces:
+        damaged.add(guest.node)
+    return replace(guest, traces=traces)
+
+
+def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[str]:
+    """Try once more what guests could not undo, now that the cluster answers, and correct what was noted of it.
+
+    Gives the ids of faults that are still not undone: their records stay.
+    """
+    pending = [item for item in found if item.pending]
+    if not pending:
+        return set()
+    left = _sweep_guests(lab, note).undone
+    if not left:
+        found[:] = [
+            replace(item, done="undone at a later attempt", ok=True, pending=False) if item.pending else item
+            for item in found
+        ]
+    _wait_healthy(lab, note, say)  # an undo may have started etcd anew
+    return left
+
+
+def _wait_healthy(lab: Lab, note: _Note, say: Say, noted: Collection[str] = ()) -> None:
+    """Wait; look again, replace members and calm alarms where the cluster does not get healthy by itself.
+
+    It is not healthy as long as the data of a member is not to be trusted, by a record or as `noted` on these nodes.
+    Raises DeadlineError.
+    """
+    ends = time.monotonic() + HEALTHY_SECONDS
+    beat = Heartbeat("waiting for a healthy cluster", say=say).beat
+    damaged = replacement.damage_records(lab)
+    untrusted = {*noted, *(name for record in damaged for name in record.nodes)}
+    replaced: set[str] = set()
+    while True:
+        left = ends - time.monotonic()
+        try:
+            statuses = lab.cluster.wait_healthy(0.0 if untrusted else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
+        except DeadlineError:
+            if left <= 0:
+                raise
+        else:
+            unfit = untrusted | {status.node for status in statuses if status.learner}
+            if not unfit:
+                for record in damaged:  # it speaks of members that are others now
+                    records.remove(lab.paths, record.id)
+                return
+            if left <= 0:
+                raise DeadlineError(
+                    "A cluster of members to be trusted",
+                    seconds=HEALTHY_SECONDS,
+                    last=f"to be replaced: {', '.join(sorted(unfit))}",
+                    next="./lab heal goes on where this ended.",
+                )
+        _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
+        others, untrusted = _replace_members(lab, note, say, but=replaced)
+        replaced |= others
+        if others or _calm_alarms(lab, note):
+            ends = time.monotonic() + HEALTHY_SECONDS
+
+
+def _replace_members(lab: Lab, note: _Note, say: Say, but: Collection[str]) -> tuple[set[str], set[str]]:
+    """Replace the members that need it, `but` some that were; gives the nodes where that went well, and where not."""
+    replaced: set[str] = set()
+    failed: set[str] = set()
+    for node in [node for node in replacement.needs_replacing(lab) if node not in but]:
+        try:
+            entry = replacement.replace(lab, node, lambda text: say(f"  {text}"))
+        except LabError as error:
+            note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
+            failed.add(node)
+        else:
+            note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
+            replaced.add(node)
+    return replaced, failed
+
+
+def _calm_alarms(lab: Lab, note: _Note) -> bool:
+    """Make room, and disarm NOSPACE; CORRUPT stays until the members that disagree are replaced."""
+    try:
+        kinds = {alarm.kind for alarm in lab.cluster.alarms()}
+    except LabError:
+        return False
+    if "NOSPACE" not in kinds:
+        return False
+    first = lab.manifest.node_names[0]
+    revision = max(status.revision for status in lab.cluster.status())
+    lab.etcdctl(first, "compact", str(revision))
+    for node in lab.manifest.node_names:
+        lab.etcdctl(node, "defrag", "--command-timeout=60s", seconds=90)
+    done = lab.etcdctl(first, "alarm", "disarm")
+    note(Mended("alarm NOSPACE", "etcd", "room made, disarmed" if done.ok else done.stderr.strip(), ok=done.ok))
+    return done.ok

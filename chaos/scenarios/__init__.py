@@ -1,0 +1,1 @@
+"""The scenarios: pytest tests, by what breaks."""

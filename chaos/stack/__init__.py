@@ -1,0 +1,1 @@
+"""Faults as resources of a verification stack: the only Pulumi in chaos."""
