@@ -14,6 +14,7 @@ import pytest
 
 from chaos.harness import artefacts, end_checks
 from chaos.harness.declare import Declared
+from chaos.harness.lab_run import LabRun
 from chaos.harness.scenario_run import Play
 from chaos.heal.heal import heal_lab, leftovers
 from chaos.lab.lab import Lab
@@ -141,6 +142,13 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
+def lab_run(lab: Lab) -> Iterator[LabRun]:
+    """What this run keeps open on the lab: clients, lease renewals, readings."""
+    with LabRun(lab) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
 def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
     """The verification stack of the lab; at the end it says what the run found."""
     # collecting, and scenarios that break nothing, do without the engine's SDK
@@ -161,11 +169,11 @@ def verification(lab: Lab, recorder: Recorder) -> Iterator[Verification]:
 
 
 @pytest.fixture(scope="session")
-def calibration(lab: Lab, recorder: Recorder) -> Calibration:
+def calibration(lab_run: LabRun, recorder: Recorder) -> Calibration:
     """The machine as it is before anything is broken."""
     with suppress(LabError):  # a lab that is not healthy shows in its first scenario
-        lab.cluster.wait_healthy(STEADY_SECONDS)
-    found = calibrate(lab)
+        lab_run.lab.cluster.wait_healthy(STEADY_SECONDS)
+    found = calibrate(lab_run.lab, lab_run.clients)
     recorder.report.calibration = found.as_json()
     recorder.write()
     say(f"Calibration: {found}")
@@ -195,7 +203,7 @@ def workers(lab: Lab, workload: Plan) -> Iterator[Pool]:
 @pytest.fixture
 def scenario(  # noqa: PLR0917 - what pytest hands in
     request: pytest.FixtureRequest,
-    lab: Lab,
+    lab_run: LabRun,
     recorder: Recorder,
     verification: Verification,
     workers: Pool,
@@ -205,15 +213,15 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
-    play = Play(lab, scenario_recorder, verification)
+    play = Play(lab_run, scenario_recorder, verification)
     play.machine = calibration.machine
     measured = ExitStack()
     started = time.monotonic()
     failed = True
     try:
         with play.step("steady state before", "every member is healthy") as step:
-            step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
-        play.measures = measured.enter_context(Measures(lab, scenario_recorder))
+            step.observed(told(play.lab.cluster.wait_healthy(STEADY_SECONDS)))
+        play.measures = measured.enter_context(Measures(play.lab, lab_run.pages, scenario_recorder))
         end_checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)

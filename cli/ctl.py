@@ -12,9 +12,6 @@ from cli.options import DEFAULT_STACK, NodeArgument, StackOption
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 """Words after the node are somebody else's, options too."""
 
-ENVIRONMENT_FILE = "/etc/etcd/etcdctl.env"
-"""On every node: endpoint and certificates for etcdctl (deploy writes it)."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -39,5 +36,7 @@ def without_dashes(words: list[str] | None) -> list[str]:
 
 def command(words: list[str]) -> list[str]:
     """Words that run etcdctl with the node's environment file; every word arrives as it was typed."""
-    script = f"set -a; . {ENVIRONMENT_FILE}; exec etcdctl {shlex.join(words)}"
+    from infra.layout import ENV_FILE
+
+    script = f"set -a; . {ENV_FILE}; exec etcdctl {shlex.join(words)}"
     return ["sh", "-c", script]

@@ -26,9 +26,10 @@ from pyinfra.api.state import State
 from pyinfra.context import host as current
 
 from deploy.gate import Gate
-from deploy.plan import BIN_DIR, RUNNING_FILE, TOOLS, UNIT_DIR, File
+from deploy.plan import RUNNING_FILE, TOOLS, File
 from deploy.protocol import Binary
 from deploy.steps import Observed, Steps, look_command, parse_look, stamp_command
+from infra.layout import BIN_DIR, UNIT_DIR
 
 START_SECONDS = 150
 """Limit for one etcd to report ready. A first start under emulation takes about 10 s."""

@@ -15,21 +15,14 @@ from typing import Final
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.layout import BIN_DIR, CONFIG_FILE, DATA_DEVICE, DATA_DIR, DATA_TARGET, ENV_FILE, PKI_DIR, UNIT_DIR
 from infra.manifest import CLIENT_PORT, METRICS_PORT, PEER_PORT, Manifest, Node
 
-CONFIG_FILE: Final = "/etc/etcd/etcd.yaml"
-PKI_DIR: Final = "/etc/etcd/pki"
-ENV_FILE: Final = "/etc/etcd/etcdctl.env"
 GENERATION_FILE: Final = "/etc/etcd/generation"
 RUNNING_FILE: Final = "/run/etcd.generation"
-UNIT_DIR: Final = "/etc/systemd/system"
-DATA_DIR: Final = "/var/lib/etcd"
 DATA_SCRIPT: Final = "/usr/local/lib/etcd-lab/etcd-data"
-BIN_DIR: Final = "/usr/local/bin"
 STAMP_DIR: Final = "/usr/local/lib/etcd-lab"
 """Holds NAME.stamp for each program: the SHA-256 that was checked, and the file's identity then."""
-DATA_DEVICE: Final = "/dev/vdb"
-DATA_TARGET: Final = "etcd-data"
 TOOLS: Final = ("etcdctl", "etcdutl")
 UNITS: Final = ("etcd-data.service", "etcd.service")
 RUNNING: Final = "etcd.service, running process"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.plan import BIN_DIR, GENERATION_FILE, RUNNING, RUNNING_FILE, STAMP_DIR, UNIT_DIR, UNITS, File, NodePlan
+from deploy.plan import GENERATION_FILE, RUNNING, RUNNING_FILE, STAMP_DIR, UNITS, File, NodePlan
+from infra.layout import BIN_DIR, UNIT_DIR
 
 UNSEEN = "absent"
 ALTERED = "altered since it was installed"

@@ -18,6 +18,7 @@ from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
 from infra.dynamic import Props, Provider, mapping, text
 from infra.first_boot import BOOTED
+from infra.layout import SSH_PORT
 from machine import libvirt_api, netns
 from machine.errors import DeadlineError, LabError, ToolError
 from machine.log import say
@@ -25,7 +26,6 @@ from machine.process import tail
 from machine.ssh import Shell
 from machine.waiting import Pending, wait_until
 
-SSH_PORT: Final = 22
 _CONSOLE_LINES: Final = 25
 _PROBE_SECONDS: Final = 3.0
 _LOGIN_SECONDS: Final = 30.0

@@ -14,6 +14,7 @@ from typing import Literal
 
 from infra.access import shell_for
 from infra.cluster import MemberHealth
+from infra.layout import ENV_FILE
 from infra.manifest import CLIENT_PORT, Manifest
 from machine.errors import ToolError
 from machine.paths import StackPaths
@@ -82,7 +83,7 @@ def script(addresses: list[str]) -> str:
     probe = f'timeout {TCP_SECONDS} bash -c "exec 3<>/dev/tcp/$a/{CLIENT_PORT}" 2>/dev/null'
     endpoints = ",".join(f"https://{address}:{CLIENT_PORT}" for address in addresses)
     return (
-        "set -a; . /etc/etcd/etcdctl.env; "
+        f"set -a; . {ENV_FILE}; "
         f"ETCDCTL_API=3 ETCDCTL_ENDPOINTS={endpoints} ETCDCTL_COMMAND_TIMEOUT={COMMAND_SECONDS}s; "
         f"for a in {' '.join(addresses)}; do ({probe}; echo tcp $a $?) & done; "
         "etcdctl endpoint health -w json; s=$?; wait; exit $s"

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, named, resolve
+from chaos.lab.lab import Lab
 from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
 
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-
 RENEWED_LEASE = 60
-"""Seconds a fault outlives an owner that renews it: three missed renewals of chaos.lab.lab.RENEW_EVERY."""
+"""Seconds a fault outlives an owner that renews it: three missed renewals of chaos.harness.lab_run.RENEW_EVERY."""
 
 HAND_LEASE = 600
 """Seconds that a fault made by hand (`./lab fault inject`) stays when nobody heals it."""
@@ -199,13 +198,29 @@ class Fault(ABC):
         text = json.dumps([self.name, self.groups, dict(self.params)], sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
+    def record(self, lab_id: str, place: str) -> records.Record:
+        """Its undo record as of now, made by this process."""
+        return records.Record(
+            self.id,
+            self.name,
+            lab_id,
+            self.groups,
+            self.words,
+            dict(self.params),
+            self.lease,
+            place,
+            time.monotonic_ns(),
+            records.boot_id(),
+            os.getpid(),
+        )
+
     # -- the three actions ---------------------------------------------------------------------------------
 
     def inject(self, lab: Lab) -> Result:
         """Record the undo, make the fault, wait for the proof (at most `proof_seconds`)."""
         started = time.monotonic_ns()
         before = self.baseline(lab)
-        records.write(lab.paths, records.Record.of(self, lab.manifest.lab_id, self.place(lab)))
+        records.write(lab.paths, self.record(lab.manifest.lab_id, self.place(lab)))
         self.apply(lab)
         applied = time.monotonic_ns()
         proof = self._prove(lab, in_force=True)

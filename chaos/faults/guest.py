@@ -13,16 +13,14 @@ import shlex
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import CALL_SECONDS, DIRECTORY, TRANSIENT, UNIT_PREFIX, each
 from machine.errors import DeadlineError, InconclusiveError, LabError
 from machine.process import tail
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 AGAIN_SECONDS = 60
 """When a guest tries again what could not be undone, should nobody else do it before."""

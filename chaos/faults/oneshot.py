@@ -10,16 +10,13 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
+from chaos.lab.lab import Lab
+from machine.paths import StackPaths
 from machine.process import write_private
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from chaos.lab.lab import Lab
-    from machine.paths import StackPaths
 
 UNKNOWN = "nothing written down"
 """What is shown where there are no facts from before."""

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from chaos.faults.parameters import Param
 from chaos.faults.targets import named
 from machine.paths import StackPaths
 from machine.process import write_private
-
-if TYPE_CHECKING:
-    from chaos.faults.base import Fault
-    from chaos.faults.parameters import Param
 
 SCHEMA = 2
 
@@ -43,23 +38,6 @@ class Record:
     pid: int
     """The process that made the fault."""
     schema: int = SCHEMA
-
-    @classmethod
-    def of(cls, fault: Fault, lab_id: str, place: str) -> Record:
-        """The record of `fault`, as of now."""
-        return cls(
-            fault.id,
-            fault.name,
-            lab_id,
-            fault.groups,
-            fault.words,
-            dict(fault.params),
-            fault.lease,
-            place,
-            time.monotonic_ns(),
-            boot_id(),
-            os.getpid(),
-        )
 
     @property
     def nodes(self) -> tuple[str, ...]:

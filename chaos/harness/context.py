@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from chaos.harness.lab_run import LabRun
 from chaos.lab.lab import Lab
 from chaos.measure.measures import Measures
 from chaos.oracle.delays import Machine
 from chaos.report import ScenarioRecorder, Step, StepRun
+from chaos.workload.client import Client, Writer
 from chaos.workload.workload import WorkloadSession
 from machine.errors import InconclusiveError, LabError
 
@@ -22,8 +24,9 @@ from machine.errors import InconclusiveError, LabError
 class ScenarioContext:
     """What a scenario under way is known by."""
 
-    def __init__(self, lab: Lab, recorder: ScenarioRecorder) -> None:
-        self.lab = lab
+    def __init__(self, run: LabRun, recorder: ScenarioRecorder) -> None:
+        self.run = run
+        self.lab = run.lab
         self.recorder = recorder
         self.machine = Machine()
         """What calibration measured; until then nothing."""
@@ -56,6 +59,14 @@ class ScenarioContext:
         entry = self.recorder.scenario.faults[-1]
         begun = entry.started_ns or entry.injected_ns
         return (begun + entry.injected_ns) // 2, (entry.injected_ns - begun) / 2e9
+
+    def client(self, node: str) -> Client:
+        """The recording client of `node`."""
+        return self.run.clients.of(node)
+
+    def writer(self, node: str, prefix: str = "availability/") -> AbstractContextManager[Writer]:
+        """A recording client that writes to `node` all through the block."""
+        return self.run.clients.writer(node, prefix)
 
     def need_nodes(self, count: int) -> tuple[str, ...]:
         """Names of the nodes; skips the scenario where there are fewer than `count`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from chaos.checker.files import load_history, load_watch
 from chaos.checker.hashkv import Hash, check_hashes
@@ -23,6 +22,7 @@ from chaos.checker.verdict import Verdict
 from chaos.checker.violation import Violation
 from chaos.checker.watches import Event
 from chaos.faults.registry import kind
+from chaos.harness.context import ScenarioContext
 from chaos.measure.raft_logs import collect
 from chaos.report import Step, StepRun
 from chaos.workload.plan import NONE, Plan
@@ -32,9 +32,6 @@ from chaos.workload.workload import told as counted
 from infra.cluster import EndpointStatus
 from machine.errors import DeadlineError, InconclusiveError, LabError, ToolError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.harness.context import ScenarioContext
 
 FINAL_SECONDS = 20.0
 """Limit of a final read of everything a scenario wrote."""

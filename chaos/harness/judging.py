@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from chaos.harness.context import ScenarioContext
 from chaos.measure.calibration import probe
 from chaos.measure.events import Event, Kind, late_heartbeat, rounds
 from chaos.oracle.context import Context
@@ -17,9 +18,6 @@ from chaos.oracle.rules import rule
 from chaos.oracle.timing import Timing
 from chaos.workload.outcome import Op
 from machine.errors import DeadlineError, InconclusiveError
-
-if TYPE_CHECKING:
-    from chaos.harness.context import ScenarioContext
 
 
 def expect(

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from chaos.faults.base import Action, Fault, Result
+from chaos.faults.base import Action, Fault, Result, describe
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
 from chaos.harness import end_checks
 from chaos.harness.context import ScenarioContext
 from chaos.harness.judging import expect, patience
-from chaos.lab.lab import Lab
+from chaos.harness.lab_run import LabRun
 from chaos.oracle.judge import Judgement
 from chaos.report import FaultEntry, ScenarioRecorder
 from machine.errors import InconclusiveError, LabError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Play(ScenarioContext):
     """One scenario under way on a lab: its context, and the faults that it injects and heals."""
 
-    def __init__(self, lab: Lab, recorder: ScenarioRecorder, stack: Verification) -> None:
-        super().__init__(lab, recorder)
+    def __init__(self, run: LabRun, recorder: ScenarioRecorder, stack: Verification) -> None:
+        super().__init__(run, recorder)
         self.stack = stack
         self._in_force: list[tuple[Fault, FaultEntry]] = []
 
@@ -84,14 +84,14 @@ class Play(ScenarioContext):
             self.measures.phase_ends("before")
         with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows") as step:
             # from the start: a proof may take longer than the lease
-            self.lab.keeper.hold(fault.id, lambda: fault.renew(self.lab))
+            self.run.keeper.hold(fault.id, lambda: fault.renew(self.lab))
             try:
                 found = self.stack.set([*(other for other, _ in self._in_force), fault])
                 result = self._result_of("inject", fault, found)
             except BaseException:
-                self.lab.keeper.release(fault.id)
+                self.run.keeper.release(fault.id)
                 raise
-            self._in_force.append((fault, self.recorder.fault_injected(result)))
+            self._in_force.append((fault, self.recorder.fault_injected(entry_of(result))))
             step.observed(self._told(result))
             result.require()
         return fault
@@ -104,12 +104,17 @@ class Play(ScenarioContext):
             self.measures.phase_ends("during")
         with self.step(f"heal {fault.name} on {', '.join(fault.nodes)}", "the fault is gone") as step:
             lost = self._lost(fault)
-            self.lab.keeper.release(fault.id)
+            self.run.keeper.release(fault.id)
             found = self.stack.set([other for other, _ in self._in_force if other != fault])
             result = self._result_of("heal", fault, found)
             for other, entry in self._in_force:
                 if other == fault:
-                    self.recorder.fault_healed(entry, result)
+                    self.recorder.fault_healed(
+                        entry,
+                        lifted_ns=result.applied_ns,
+                        proved_ns=result.ended_ns if result.proved else 0,
+                        proof=result.proof,
+                    )
             step.observed(self._told(result))
             result.require()
             self._in_force = [(other, entry) for other, entry in self._in_force if other != fault]
@@ -119,7 +124,7 @@ class Play(ScenarioContext):
 
     def _lost(self, fault: Fault) -> str:
         """Why a fault holds no more whose lease was not renewed; "" when it was, or when it holds all the same."""
-        problem = self.lab.keeper.problems.get(fault.id)
+        problem = self.run.keeper.problems.get(fault.id)
         seen = fault.observe(self.lab) if problem else None
         return f"{problem} {seen.missing}" if seen and not seen.proved else ""
 
@@ -150,3 +155,16 @@ class Play(ScenarioContext):
             hold = "1 proof holds" if len(result.proof) == 1 else f"{len(result.proof)} proofs hold"
             return f"{hold}; change {change:.2f} s, proof {proof:.2f} s"
         return f"not proved after {proof:.2f} s"  # what is missing follows, with the error
+
+
+def entry_of(result: Result) -> FaultEntry:
+    """An injection as the report has it, proved or not."""
+    return FaultEntry(
+        name=result.name,
+        target=describe(result.groups),
+        place=result.place,
+        injected_ns=result.applied_ns,
+        started_ns=result.started_ns,
+        proved_ns=result.ended_ns if result.proved else 0,
+        proof=[str(proof) for proof in result.proof],
+    )

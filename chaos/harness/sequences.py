@@ -11,10 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from chaos.faults.base import Fault
+from chaos.faults.base import Fault
 
 OVERLAPPING = 5
 """Most faults in force at once."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from chaos.faults import records
 from chaos.faults.base import Fault, describe
-from chaos.faults.host.power import BOOT_SECONDS, SSH_PORT
+from chaos.faults.host.power import BOOT_SECONDS
 from chaos.faults.network import dns
 from chaos.faults.network.nft import Bridge
 from chaos.faults.registry import from_record
@@ -25,6 +25,7 @@ from chaos.lab.lock import alone
 from chaos.lab.probes import answers
 from chaos.member import replacement
 from chaos.stack.state import emptied_outputs
+from infra.layout import SSH_PORT
 from infra.manifest import Manifest, Node
 from machine import libvirt_api
 from machine.engine import Engine

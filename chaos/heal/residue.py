@@ -14,8 +14,8 @@ from typing import Final
 from chaos.faults.network.nft import TABLE
 from chaos.lab.scripts import DIRECTORY, TRANSIENT, UNIT_PREFIX, tried
 from chaos.member import volume
+from infra.layout import DATA_DIR, DATA_TARGET, NIC
 
-NIC: Final = "eth0"
 DROP_INS: Final = f"/run/systemd/system/etcd.service.d/{UNIT_PREFIX}*.conf"
 CONTROL: Final = "/run/systemd/system.control/etcd.service.d"
 """Where `systemctl set-property --runtime` writes (systemd.unit(5))."""
@@ -100,13 +100,13 @@ GUEST: Final[tuple[Trace, ...]] = (
         # where the device mapper is a module, so are its targets, and each counts the tables that use it
         "used=; for m in dm_flakey dm_delay; do read -r n </sys/module/$m/refcnt && [ $n != 0 ] && used=yes; done\n"
         '[ -e /sys/module/dm_mod/refcnt ] && [ -z "$used" ] || {\n'
-        f'table=$(dmsetup table {volume.TARGET}); case "$table" in *" linear "*) ;; *) tell "$table" ;; esac; }}\n'
+        f'table=$(dmsetup table {DATA_TARGET}); case "$table" in *" linear "*) ;; *) tell "$table" ;; esac; }}\n'
         "for f in /sys/block/dm-*/dm/suspended; do read -r on <$f; [ $on = 0 ] || tell suspended; done",
         volume.LINEAR,
     ),
     Trace(
         "data volume",
-        f"options=none; while read -r _ at _ o _; do [ $at = {volume.DATA_DIR} ] && options=$o; done </proc/mounts\n"
+        f"options=none; while read -r _ at _ o _; do [ $at = {DATA_DIR} ] && options=$o; done </proc/mounts\n"
         f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || tell $options ;; esac\n"
         # after an error it may refuse every write and still say rw; a check sets the count back
         "for f in /sys/fs/ext4/dm-*/errors_count; do read -r n <$f && [ $n != 0 ] && tell $n errors; done",
@@ -115,7 +115,7 @@ GUEST: Final[tuple[Trace, ...]] = (
     Trace(
         "file on the data volume",
         f'for f in {" ".join(volume.LEFTOVERS)}; do [ ! -e $f ] || tell "${{f##*/}}"; done',
-        f"{volume.TIDY}; sync -f {volume.DATA_DIR}",
+        f"{volume.TIDY}; sync -f {DATA_DIR}",
     ),
     Trace(DAMAGED, f"[ ! -e {volume.DAMAGE} ] || tell {volume.DAMAGE}", ":"),
     Trace(

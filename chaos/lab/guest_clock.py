@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from chaos.lab.guest_shell import Reading
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import CALL_SECONDS
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 RIGHT_SECONDS = 0.05
 """How far from this host's a clock may be that is right, beyond what the question leaves open."""

@@ -1,22 +1,18 @@
-"""The lab as faults and scenarios see it: machines, shells, the cluster, and clients that record."""
+"""A built lab, opened: its machines, shells on them, and the cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Self
 
-from chaos.faults.renewal import Keeper
 from chaos.lab.guest_shells import Inside
 from chaos.lab.shell_pool import Shelf
-from chaos.measure.sampler import period_of
-from chaos.measure.traffic import Pages
-from chaos.workload.client import Client, Endpoint, Writer
 from infra.access import shell_for
 from infra.cluster import Cluster
+from infra.layout import ENV_FILE
 from infra.manifest import Manifest
 from machine import libvirt_api
 from machine.errors import LabError
@@ -24,27 +20,20 @@ from machine.paths import StackPaths
 from machine.process import Completed
 from machine.ssh import Shell
 
-RENEW_EVERY = 15.0
-"""Seconds between two renewals of the leases of faults; chaos.faults.base.RENEWED_LEASE is three of them and more."""
-
 
 class Lab:
-    """One built lab, opened. Use as a context manager; closing ends clients, shells and lease renewals."""
+    """One built lab, opened. Use as a context manager; closing ends the shells."""
 
     def __init__(self, manifest: Manifest, paths: StackPaths, shelf: Shelf | None = None) -> None:
         self.manifest = manifest
         self.paths = paths
         self.cluster = Cluster(manifest, paths)
-        self.keeper = Keeper(RENEW_EVERY)
         self.inside = Inside(shelf)
         """Shells kept open in the guests, for probes."""
         self.kept = contextlib.ExitStack()
         """What others keep open as long as this lab is."""
-        self.pages = Pages(self.cluster, period_of(manifest))
-        """Readings of the members' metrics pages, within what sampling may cost."""
         self._shells: dict[str, Shell] = {}
-        self._clients: dict[str, Client] = {}
-        self._processes = 0
+        self._forgetting: list[Callable[[str], None]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -54,13 +43,8 @@ class Lab:
 
     def close(self) -> None:
         """End what this process keeps open; faults stay as they are (renewed cuts run out)."""
-        self.keeper.close()
         self.kept.close()
         self.inside.close()
-        self.pages.close()
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
         self._shells.clear()
 
     # -- machines -------------------------------------------------------------------------------------------
@@ -102,10 +86,14 @@ class Lab:
             for use in uses or ("",):
                 threading.Thread(target=connect, args=(self.shell(node), use), daemon=True).start()
 
+    def on_forget(self, drop: Callable[[str], None]) -> None:
+        """Have `drop` called with the name of a node whose machine ends, for connections that others keep to it."""
+        self._forgetting.append(drop)
+
     def forget(self, node: str) -> None:
-        """Drop the connections kept open to a node whose machine ends, shell and client; the next use opens others."""
-        if client := self._clients.pop(node, None):
-            client.close()
+        """Drop the connections kept open to a node whose machine ends; the next use opens others."""
+        for drop in self._forgetting:
+            drop(node)
         self.inside.forget(node)
         shell = self._shells.pop(node, None) or shell_for(self.manifest, self.paths, node)
         with contextlib.suppress(LabError):
@@ -113,7 +101,7 @@ class Lab:
 
     def etcdctl(self, node: str, *words: str, seconds: float = 30.0) -> Completed:
         """Run etcdctl on a node with the node's own environment file, as users do; never raises for its status."""
-        script = f"set -a; . /etc/etcd/etcdctl.env; exec etcdctl {shlex.join(words)}"
+        script = f"set -a; . {ENV_FILE}; exec etcdctl {shlex.join(words)}"
         return self.shell(node).run(script, seconds=seconds, check=False)
 
     # -- the cluster ----------------------------------------------------------------------------------------
@@ -130,23 +118,3 @@ class Lab:
     def terms(self) -> dict[str, int]:
         """Raft term of every member that answers."""
         return {status.node: status.raft_term for status in self.cluster.status() if status.ok}
-
-    # -- clients --------------------------------------------------------------------------------------------
-
-    def client(self, node: str) -> Client:
-        """The recording client with its one connection to `node`; started once, then kept."""
-        if node not in self._clients:
-            self._clients[node] = Client(self.next_process(), Endpoint.of(self.manifest, self.paths, node))
-        return self._clients[node]
-
-    @contextlib.contextmanager
-    def writer(self, node: str, prefix: str = "availability/") -> Iterator[Writer]:
-        """A client that writes to `node` all through the block."""
-        endpoint = Endpoint.of(self.manifest, self.paths, node)
-        with Writer(self.next_process(), endpoint, prefix=f"{prefix}{time.monotonic_ns()}/") as writer:
-            yield writer
-
-    def next_process(self) -> int:
-        """A process number that no client of this run has had."""
-        self._processes += 1
-        return self._processes - 1

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from chaos.lab.guest_shell import Attempt, Hearing
+from chaos.lab.lab import Lab
 from machine import libvirt_api
 from machine.errors import LabError
 from machine.netns import connect
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 Answer = TypeVar("Answer")
 

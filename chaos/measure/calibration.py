@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.measure.node_probe import SCRIPT_LIMIT, NodeFigures, figures_of, median, probe_script
 from chaos.oracle.delays import Machine
 from chaos.oracle.timing import Timing
+from chaos.workload.clients import Clients
 from chaos.workload.outcome import Op
 from infra.manifest import Manifest
 from machine.errors import DeadlineError, LabError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 LIMIT: Final = 6.0
 """Seconds that a node's measurements may take, ssh included; put and get before them take at most CALL_LIMIT."""
@@ -65,12 +64,12 @@ class Calibration:
         return "; ".join([figures, told, *self.problems])
 
 
-def calibrate(lab: Lab) -> Calibration:
+def calibrate(lab: Lab, clients: Clients) -> Calibration:
     """Measure a healthy, idle lab. Never raises for what a node does not tell: it stands in `problems`."""
     started = time.monotonic()
     names = lab.manifest.node_names
-    _prepare(lab, names)
-    put, get, problem = _calls(lab, names[0])
+    _prepare(lab, clients, names)
+    put, get, problem = _calls(clients, names[0])
     figures = _nodes(lab, names)
     return summed(lab.manifest, figures, (put, get), seconds=time.monotonic() - started, problem=problem)
 
@@ -116,7 +115,7 @@ def summed(
     )
 
 
-def _prepare(lab: Lab, names: Sequence[str]) -> None:
+def _prepare(lab: Lab, clients: Clients, names: Sequence[str]) -> None:
     """Connect everywhere at once, by ssh and as a client: that takes seconds under TCG, and is no measurement.
 
     What cannot be connected shows when it is used.
@@ -127,7 +126,7 @@ def _prepare(lab: Lab, names: Sequence[str]) -> None:
             open_it()
 
     def ask() -> None:
-        lab.client(names[0]).get(CALIBRATION_KEY, deadline=PREPARE_LIMIT)
+        clients.of(names[0]).get(CALIBRATION_KEY, deadline=PREPARE_LIMIT)
 
     opened = [partial(lab.shell(name).open, PREPARE_LIMIT) for name in names]
     with ThreadPoolExecutor(len(names) + 1) as pool:
@@ -153,10 +152,10 @@ def _node(lab: Lab, node: str) -> NodeFigures:
     return figures_of(text, time.monotonic() - started)
 
 
-def _calls(lab: Lab, node: str) -> tuple[float, float, str]:
+def _calls(clients: Clients, node: str) -> tuple[float, float, str]:
     """Median seconds of an idle put and get by the recording client, and what went wrong."""
     try:
-        client = lab.client(node)
+        client = clients.of(node)
         puts = _repeated(lambda: client.put(CALIBRATION_KEY, "1", deadline=CALL_LIMIT / 2))
         gets = _repeated(lambda: client.get(CALIBRATION_KEY, deadline=CALL_LIMIT / 2))
         client.delete(CALIBRATION_KEY)

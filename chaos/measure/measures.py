@@ -9,24 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import orjson
 
+from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.measure import events, figures
 from chaos.measure.clocks import ClockMap, Reading, read_clock
 from chaos.measure.events import Event
 from chaos.measure.sampler import Sampler, period_of
 from chaos.measure.samples import Sample
-from chaos.measure.traffic import Phase, Traffic
+from chaos.measure.traffic import Pages, Phase, Traffic
 from chaos.workload.outages import find_outages
 from machine.errors import LabError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-    from chaos.report import FaultEntry, ScenarioRecorder
 
 CONNECT_SECONDS: Final = 10.0
 """For connecting by ssh: a scenario waits for no node that does not take part; a second and more under TCG."""
@@ -35,10 +33,33 @@ STOPPING: Final = frozenset({"power-off", "pause", "reset", "rollback"})
 """Faults that stop a guest's clock or end its boot: what the time line calls power."""
 
 
+class FaultSpan(Protocol):
+    """A fault of a scenario; times are ns of CLOCK_MONOTONIC, 0 while it has not happened."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    @property
+    def injected_ns(self) -> int: ...  # noqa: D102
+    @property
+    def healed_ns(self) -> int: ...  # noqa: D102
+
+
+class Recording(Protocol):
+    """Where figures and evidence of a scenario go (chaos.report.ScenarioRecorder)."""
+
+    @property
+    def evidence_dir(self) -> Path: ...  # noqa: D102
+    @property
+    def faults(self) -> Sequence[FaultSpan]: ...  # noqa: D102
+    def metric(self, name: str, value: object) -> None: ...  # noqa: D102
+
+
 class Measures:
     """Samples, events and figures of one scenario of `recorder`, on `lab`."""
 
-    def __init__(self, lab: Lab, recorder: ScenarioRecorder) -> None:
+    def __init__(self, lab: Lab, pages: Pages, recorder: Recording) -> None:
         self.problems: list[str] = []
         self._lab = lab
         self._recorder = recorder
@@ -46,7 +67,7 @@ class Measures:
         self._since: dict[str, float] = {}
         self._logs: dict[str, str] = {}
         self._sampler = Sampler.of(lab.manifest, lab.paths, recorder.evidence_dir / "samples.jsonl")
-        self._traffic = Traffic(lab.pages, recorder.evidence_dir / "traffic.jsonl")
+        self._traffic = Traffic(pages, recorder.evidence_dir / "traffic.jsonl")
         self._begun_ns = time.monotonic_ns()
 
     def __enter__(self) -> Self:
@@ -133,8 +154,8 @@ class Measures:
             self._recorder.metric("measurement_problems", self.problems)
 
     @property
-    def _faults(self) -> list[FaultEntry]:
-        return [entry for entry in self._recorder.scenario.faults if entry.injected_ns]
+    def _faults(self) -> list[FaultSpan]:
+        return [entry for entry in self._recorder.faults if entry.injected_ns]
 
     def _open_node(self, node: str) -> None:
         self._since[node] = self._read(node).wall - 1
@@ -196,7 +217,7 @@ def unavailability(history: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     return told
 
 
-def power_events(faults: Iterable[FaultEntry]) -> list[Event]:
+def power_events(faults: Iterable[FaultSpan]) -> list[Event]:
     """What was done to the power of machines, as events of the nodes."""
     found: list[Event] = []
     for entry in faults:
@@ -209,5 +230,5 @@ def power_events(faults: Iterable[FaultEntry]) -> list[Event]:
     return found
 
 
-def _stops(entry: FaultEntry) -> bool:
+def _stops(entry: FaultSpan) -> bool:
     return entry.name in STOPPING

@@ -6,8 +6,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.member.volume import DATA_DIR
 from infra import metrics
+from infra.layout import DATA_DIR
 from infra.manifest import METRICS_PORT, PEER_PORT
 
 SCRIPT_LIMIT: Final = 3

@@ -16,15 +16,13 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chaos.checker.raftlog.copies import Copies, keep, load, note
 from chaos.checker.raftlog.wal_reader import WalError, needed
-from chaos.member.volume import DATA_DIR
+from chaos.lab.lab import Lab
+from infra.layout import DATA_DIR
 from machine.errors import LabError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 DIRECTORY: Final = f"{DATA_DIR}/member/wal"
 

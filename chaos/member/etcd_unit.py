@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from chaos.lab.lab import Lab
 from infra.cluster import EndpointStatus
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 ABREAST = 20
 """Entries that a member that keeps up may lag behind: clients go on writing between two answers."""

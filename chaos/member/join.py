@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from chaos.lab.lab import Lab
 from chaos.member import volume
 from infra.cluster import Member
+from infra.layout import CONFIG_FILE, DATA_DIR, ETCD_PROGRAM
 from infra.manifest import Manifest, Node
 from machine.errors import LabError
 
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-
-CONFIG = "/etc/etcd/etcd.yaml"
 JOIN_DIR = "/run/etcd-lab/member"
 JOIN_CONFIG = f"{JOIN_DIR}/etcd.yaml"
 DROP_IN = "/run/systemd/system/etcd.service.d/etcdlab-join.conf"
@@ -28,7 +25,7 @@ SCRIPT_SECONDS = 150.0
 
 def start_with(lab: Lab, node: str, more: str) -> None:
     """Start etcd on `node` anew with further lines of configuration, until its next start; returns at once."""
-    deployed = lab.shell(node).run(f"cat {CONFIG}", seconds=20).stdout
+    deployed = lab.shell(node).run(f"cat {CONFIG_FILE}", seconds=20).stdout
     lab.shell(node).run(JOIN, seconds=SCRIPT_SECONDS, stdin=f"{deployed.rstrip()}\n{more}")
 
 
@@ -57,7 +54,7 @@ def advertised(config: str) -> str:
     """The peer URL in a deployed configuration; raises LabError when there is none."""
     found = re.search(r'^initial-advertise-peer-urls: "([^",]+)', config, re.M)
     if found is None:
-        raise LabError("The node's configuration names no peer URL", where=CONFIG, next="./lab up writes it anew.")
+        raise LabError("The node's configuration names no peer URL", where=CONFIG_FILE, next="./lab up writes it anew.")
     return found.group(1)
 
 
@@ -79,14 +76,14 @@ WIPE = "\n".join(
         f"if ! touch {volume.PROBE} 2>/dev/null; then {volume.UNMOUNT}\nfi",
         volume.MOUNT,
         volume.TIDY,
-        f"mountpoint -q {volume.DATA_DIR} || {{ echo no data volume is mounted >&2; exit 1; }}",
-        f"find {volume.DATA_DIR} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
-        f"sync -f {volume.DATA_DIR}",
+        f"mountpoint -q {DATA_DIR} || {{ echo no data volume is mounted >&2; exit 1; }}",
+        f"find {DATA_DIR} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {{}} +",
+        f"sync -f {DATA_DIR}",
     )
 )
 """Script: a data volume that works, with nothing on it, and etcd stopped."""
 
-_UNIT = f"[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd --config-file={JOIN_CONFIG}\n"
+_UNIT = f"[Service]\nExecStart=\nExecStart={ETCD_PROGRAM} --config-file={JOIN_CONFIG}\n"
 
 JOIN = f"""set -e
 mkdir -p {JOIN_DIR} {DROP_IN.rpartition("/")[0]}

@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from chaos.faults import records
+from chaos.lab.lab import Lab
 from chaos.member import join, volume
 from chaos.member.join import entry_of
 from infra.cluster import EndpointStatus, Member
+from infra.layout import CONFIG_FILE
 from machine.errors import LabError, ToolError, UsageError
 from machine.log import Say
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 DAMAGING = frozenset({"bit-flip", "truncate", "rollback", "lost-writes"})
 """Names of the faults after which a member's data is not to be trusted."""
@@ -119,7 +117,7 @@ def _remove(lab: Lab, node: str, member_id: int) -> None:
 
 def _join(lab: Lab, node: str) -> Member:
     """Add the node as a learner, unless it is one that never started, and start it with no data."""
-    deployed = lab.shell(node).run(f"cat {join.CONFIG}", seconds=20).stdout
+    deployed = lab.shell(node).run(f"cat {CONFIG_FILE}", seconds=20).stdout
     url = join.advertised(deployed)
     _change(
         lab,

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 
 from chaos.lab.scripts import DIRECTORY
 from chaos.member.unit import UNIT
+from infra.layout import CONFIG_FILE, ETCD_PROGRAM
 
-CONFIG = "/etc/etcd/etcd.yaml"
 DROP_IN = f"/run/systemd/system/{UNIT}.d/etcdlab-settings.conf"
 
 START_SECONDS = 120
 """For etcd to be ready again; a start takes 3-10 s under TCG alone, and much longer beside other work."""
-
-ENVIRONMENT = "set -a; . /etc/etcd/etcdctl.env; set +a"
 
 
 def changed_settings(fault_id: str, settings: Mapping[str, str | int]) -> str:
@@ -25,9 +23,9 @@ def changed_settings(fault_id: str, settings: Mapping[str, str | int]) -> str:
     copy = f"{DIRECTORY}/{fault_id}/etcd.yaml"
     names = "|".join(settings)
     lines = "\\n".join(f"{name}: {value}" for name, value in settings.items())
-    unit = f"[Service]\\nExecStart=\\nExecStart=/usr/local/bin/etcd --config-file={copy}\\n"
+    unit = f"[Service]\\nExecStart=\\nExecStart={ETCD_PROGRAM} --config-file={copy}\\n"
     return (
-        f"grep -vE '^({names}):' {CONFIG} >{copy}; printf '{lines}\\n' >>{copy}\n"
+        f"grep -vE '^({names}):' {CONFIG_FILE} >{copy}; printf '{lines}\\n' >>{copy}\n"
         f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '{unit}' >{DROP_IN}\n"
         f"systemctl daemon-reload; timeout {START_SECONDS} systemctl restart {UNIT}"
     )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import each
 from infra.manifest import METRICS_PORT
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 UNIT = "etcd.service"
 

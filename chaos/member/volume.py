@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from chaos.lab.scripts import tried
+from infra.layout import DATA_DEVICE, DATA_DIR, DATA_TARGET
 
-TARGET = "etcd-data"
-MAPPED = f"/dev/mapper/{TARGET}"
-DEVICE = "/dev/vdb"
-DATA_DIR = "/var/lib/etcd"
+MAPPED = f"/dev/mapper/{DATA_TARGET}"
 
 FILL = f"{DATA_DIR}/.etcdlab-fill"
 """Takes all the room there is."""
@@ -44,25 +42,25 @@ BLOCK = 4096
 UNMOUNT_TRIES = 40
 """Twice a second: what holds the mount is a process that was killed and still waits for its last write."""
 
-_SECTORS = f"read -r sectors </sys/class/block/{DEVICE.removeprefix('/dev/')}/size"
+_SECTORS = f"read -r sectors </sys/class/block/{DATA_DEVICE.removeprefix('/dev/')}/size"
 
 # A suspended device hangs whoever touches it, so the change itself must wait for nothing: no flush of what is under
 # way, no freeze of a file system that may not be able to write.
-_SUSPEND = f"dmsetup suspend --noflush --nolockfs --noudevsync {TARGET}"
-_RESUME = f"dmsetup resume --noudevrules --noudevsync {TARGET}"
+_SUSPEND = f"dmsetup suspend --noflush --nolockfs --noudevsync {DATA_TARGET}"
+_RESUME = f"dmsetup resume --noudevrules --noudevsync {DATA_TARGET}"
 
-ERROR_WRITES = f"0 $sectors flakey {DEVICE} 0 0 86400 1 error_writes"
-DROP_WRITES = f"0 $sectors flakey {DEVICE} 0 0 86400 1 drop_writes"
+ERROR_WRITES = f"0 $sectors flakey {DATA_DEVICE} 0 0 86400 1 error_writes"
+DROP_WRITES = f"0 $sectors flakey {DATA_DEVICE} 0 0 86400 1 drop_writes"
 
 
 def slow_writes(delay_ms: int) -> str:
     """Table under which every write and flush takes `delay_ms` longer, and reads do not."""
-    return f"0 $sectors delay {DEVICE} 0 0 {DEVICE} 0 {delay_ms}"
+    return f"0 $sectors delay {DATA_DEVICE} 0 0 {DATA_DEVICE} 0 {delay_ms}"
 
 
 def load(table: str, module: str) -> str:
     """Script that puts a table in place, live; `$sectors` in it is the size of the volume."""
-    swap = f'dmsetup load {TARGET} --table "{table}" && {_SUSPEND} && {_RESUME}'
+    swap = f'dmsetup load {DATA_TARGET} --table "{table}" && {_SUSPEND} && {_RESUME}'
     return f"modprobe {module} && {_SECTORS} && {swap}"
 
 
@@ -85,12 +83,12 @@ END_USE = f"{KILL_ETCD}\n{UNMOUNT}"
 LINEAR = f"""
 # the plain table again, also on a device that was left suspended; where writes were dropped, nothing that memory
 # still holds may reach the disk: its file system must be read anew
-dmsetup clear {TARGET}
+dmsetup clear {DATA_TARGET}
 {_RESUME}; resumed=$?
-case "$(dmsetup table {TARGET})" in *drop_writes*) {END_USE} ;; esac
-case "$(dmsetup table {TARGET})" in
-*" linear "*) [ $resumed = 0 ] || [ "$(dmsetup info -c --noheadings -o suspended {TARGET})" = Active ] ;;
-*) {_SECTORS}; dmsetup load {TARGET} --table "0 $sectors linear {DEVICE} 0" && {_SUSPEND}; loaded=$?
+case "$(dmsetup table {DATA_TARGET})" in *drop_writes*) {END_USE} ;; esac
+case "$(dmsetup table {DATA_TARGET})" in
+*" linear "*) [ $resumed = 0 ] || [ "$(dmsetup info -c --noheadings -o suspended {DATA_TARGET})" = Active ] ;;
+*) {_SECTORS}; dmsetup load {DATA_TARGET} --table "0 $sectors linear {DATA_DEVICE} 0" && {_SUSPEND}; loaded=$?
   {_RESUME} && [ $loaded = 0 ] ;;
 esac"""
 
@@ -130,7 +128,7 @@ sync -f {DATA_DIR}"""
 # As a disk with a broken block does it: ext4 finds an error and takes itself read-only under the processes that have
 # files open for writing, which a plain remount would not do.
 READ_ONLY = f"""
-device=$(dmsetup info -c --noheadings -o blkdevname {TARGET})
+device=$(dmsetup info -c --noheadings -o blkdevname {DATA_TARGET})
 mount -o remount,errors=remount-ro {DATA_DIR}
 ! touch {DATA_DIR}/.etcdlab-probe 2>/dev/null || echo etcd-lab >/sys/fs/ext4/$device/trigger_fs_error"""
 
@@ -141,8 +139,8 @@ sync {PROBE}"""
 # bash, since it tells the time without starting a program
 _LOOK = rf"""
 export LC_ALL=C
-echo "table=$(dmsetup table {TARGET} 2>&1)"
-echo "suspended=$(dmsetup info -c --noheadings -o suspended {TARGET} 2>&1)"
+echo "table=$(dmsetup table {DATA_TARGET} 2>&1)"
+echo "suspended=$(dmsetup info -c --noheadings -o suspended {DATA_TARGET} 2>&1)"
 while read -r _ at _ options _; do [[ $at == {DATA_DIR} ]] && echo "mount=$options"; done </proc/mounts
 told() {{ local all=$1; all=${{all//$'\n'/; }}; echo "$2=${{all:0:300}}"; }}
 try() {{

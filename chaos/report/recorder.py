@@ -6,11 +6,10 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chaos.faults.base import Result, describe
 from chaos.report import runs
 from chaos.report.model import FaultEntry, Machine, Report, Scenario, Step, Verdict
 from infra.manifest import Manifest
@@ -146,26 +145,22 @@ class ScenarioRecorder:
         self.scenario.metrics[name] = value
         self._recorder.write()
 
-    def fault_injected(self, result: Result) -> FaultEntry:
-        """Put a fault in, proved or not."""
-        entry = FaultEntry(
-            name=result.name,
-            target=describe(result.groups),
-            place=result.place,
-            injected_ns=result.applied_ns,
-            started_ns=result.started_ns,
-            proved_ns=result.ended_ns if result.proved else 0,
-            proof=[str(proof) for proof in result.proof],
-        )
+    @property
+    def faults(self) -> Sequence[FaultEntry]:
+        """The faults of the scenario so far, in the order of their injection."""
+        return self.scenario.faults
+
+    def fault_injected(self, entry: FaultEntry) -> FaultEntry:
+        """Add a fault, proved or not."""
         self.scenario.faults.append(entry)
         self._recorder.write()
         return entry
 
-    def fault_healed(self, entry: FaultEntry, result: Result) -> None:
-        """Say when and how a fault was seen to be gone."""
-        entry.mended_ns = result.applied_ns
-        entry.healed_ns = result.ended_ns if result.proved else 0
-        entry.proof += [f"healed: {proof}" for proof in result.proof]
+    def fault_healed(self, entry: FaultEntry, *, lifted_ns: int, proved_ns: int, proof: Iterable[object]) -> None:
+        """Note when a fault was lifted, and when (0: never) and how that was proved."""
+        entry.mended_ns = lifted_ns
+        entry.healed_ns = proved_ns
+        entry.proof += [f"healed: {one}" for one in proof]
         self._recorder.write()
 
     def finish(self, seconds: float, *, failed: bool = False) -> Verdict:

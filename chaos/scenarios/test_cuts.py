@@ -149,7 +149,7 @@ def test_cutting_clients_leaves_the_cluster_alone(scenario: Play) -> None:
     scenario.inject("cut-clients", first)
     serves(scenario, rest[0], reader=rest[1])
     with scenario.step(f"put to {first}", "no answer") as step:
-        put = scenario.lab.client(first).put("served/nobody", "x", deadline=3)
+        put = scenario.client(first).put("served/nobody", "x", deadline=3)
         step.observed(put)
         assert not put.ok
     leads_on(scenario, first, term, scenario.lab.manifest.node_names)

@@ -44,7 +44,7 @@ def damaged(play: Play, fault: str, **params: Param) -> None:
     first, _, third, *_ = play.need_nodes(3)
     play.lead_from(first)
     before = ids(play)
-    with play.lab.writer(first) as writer:
+    with play.writer(first) as writer:
         count = calm(play, writer)
         since = etcd_unit.clock(play.lab, third)
         made = play.inject(fault, third, **params)
@@ -65,7 +65,7 @@ def test_a_member_is_replaced(scenario: Play) -> None:
     first, _, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
     before = ids(scenario)
-    with scenario.lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         with scenario.step(f"replace the member on {third}", "a new member that votes") as step:
             told: list[str] = []
@@ -104,7 +104,7 @@ def test_a_flipped_bit_in_the_snapshot(scenario: Play) -> None:
         lab.cluster.wait_healthy(CLEAR_SECONDS)
 
         def taken() -> str:
-            lab.client(first).put("towards-a-snapshot", "1")
+            scenario.client(first).put("towards-a-snapshot", "1")
             done = lab.shell(third).run(f"ls {FILES['snap']} 2>/dev/null | tail -n 1", seconds=20, check=False)
             if not done.stdout.strip():
                 raise Pending("no snapshot yet")

@@ -47,7 +47,7 @@ def new_leader(play: Play, old: str) -> None:
 def grow(play: Play, node: str) -> None:
     """A step: values that make the database of every member grow; how many are taken is for the caller to know."""
     with play.step(f"{LARGE_PUTS} values of {LARGE // 1000} kB", "put where there is room") as step:
-        client = play.lab.client(node)
+        client = play.client(node)
         taken = [client.put(f"large/{number}", "v" * LARGE, deadline=10) for number in range(LARGE_PUTS)]
         step.observed(f"{sum(op.ok for op in taken)} acknowledged by {node}")
         assert any(op.ok for op in taken)
@@ -69,7 +69,7 @@ def broken_disk(play: Play, fault: str, node: str, other: str) -> Iterator[Broke
     The first node leads when it comes.
     """
     play.lead_from(play.lab.manifest.node_names[0])
-    with play.lab.writer(other) as writer:
+    with play.writer(other) as writer:
         count = calm(play, writer)
         since = etcd_unit.clock(play.lab, node)
         made = play.inject(fault, node)
@@ -92,7 +92,7 @@ class Slowed(NamedTuple):
 @contextmanager
 def slow_disk(play: Play, node: str, other: str, delay_ms: int, *, extra: float = 0.0) -> Iterator[Slowed]:
     """A slow disk on `node` under a writer on `other`, healed after the block."""
-    with play.lab.writer(other) as writer:
+    with play.writer(other) as writer:
         count = calm(play, writer)
         before = seconds_of(writer, 0)
         made = play.inject("disk-slow", node, delay_ms=delay_ms)
@@ -204,7 +204,7 @@ def test_lost_writes_then_power_off(scenario: Play) -> None:
     """
     first, _, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
-    with scenario.lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         lying = scenario.inject("lost-writes", third)
         writes_go_on(scenario, writer, count)

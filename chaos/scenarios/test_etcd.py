@@ -25,7 +25,7 @@ MORE_PUTS = 10
 def test_compaction_forgets_the_past_only(scenario: Play) -> None:
     """Every member refuses the old revision (the fault's proof); all that is current is there, and writes go on."""
     first, *_ = scenario.need_nodes(1)
-    with scenario.lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         compact = scenario.inject("compact", first)
         writes_go_on(scenario, writer, count)
@@ -37,7 +37,7 @@ def test_compaction_forgets_the_past_only(scenario: Play) -> None:
 def test_defragmentation_keeps_everything(scenario: Play) -> None:
     """Each member serves nobody while it writes its database anew; one at a time, and the keys stay the same."""
     first, *_ = scenario.need_nodes(1)
-    with scenario.lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         defragment = scenario.inject("defragment", "all")
         with going_on():
@@ -52,7 +52,7 @@ def test_a_full_quota_stops_puts_and_nothing_else(scenario: Play) -> None:
     """The alarm binds every member, whoever raised it; it stays until it is disarmed, and then puts go on."""
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
-    key, client = f"quota/{time.monotonic_ns()}", scenario.lab.client(second)
+    key, client = f"quota/{time.monotonic_ns()}", scenario.client(second)
     with scenario.precondition(f"put {key}", "OK") as step:
         put = client.put(key, "there")
         step.observed(put)
@@ -60,12 +60,12 @@ def test_a_full_quota_stops_puts_and_nothing_else(scenario: Play) -> None:
     nospace = scenario.inject("nospace", third)
     for node in (first, second, third):
         with scenario.step(f"put on {node}", f"refused: {EXCEEDED}") as step:
-            put = scenario.lab.client(node).put(key, "more")
+            put = scenario.client(node).put(key, "more")
             step.observed(put)
             assert not put.ok
             assert EXCEEDED in put.error
     with scenario.step(f"get on {third}", "'there'") as step:
-        got = scenario.lab.client(third).get(key)
+        got = scenario.client(third).get(key)
         step.observed(got)
         assert got.value == "there"
     with scenario.step(f"delete on {second}", "1 deleted: deletes are how room is made") as step:
@@ -85,7 +85,7 @@ def test_a_leader_that_hands_over_costs_no_election(scenario: Play) -> None:
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
     term = term_of(scenario)
-    with scenario.lab.writer(third) as writer:
+    with scenario.writer(third) as writer:
         count = calm(scenario, writer)
         moved = scenario.inject("move-leader", second)
         with going_on():
@@ -104,7 +104,7 @@ def test_a_member_far_behind_is_sent_a_snapshot(scenario: Play) -> None:
     first, second, third, *_ = scenario.need_nodes(3)
     lag = scenario.inject("snapshot-lag", third)
     told = f"{MORE_PUTS} puts acknowledged"
-    with scenario.lab.writer(second) as writer, scenario.step("writes go on without it", told) as step:
+    with scenario.writer(second) as writer, scenario.step("writes go on without it", told) as step:
         more_writes(writer, MORE_PUTS, 30)
         step.observed(measure(writer.ops))
     scenario.heal(lag)

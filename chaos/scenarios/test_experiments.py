@@ -115,7 +115,7 @@ def test_server_gives_a_write_up_at_its_own_limit(scenario: Play) -> None:
     scenario.inject("partition", second)
     begun_ns = time.monotonic_ns()
     with scenario.step(f"put on {second}", f"given up by the server after 5 s + 2T = {limit:g} s") as step:
-        put = scenario.lab.client(second).put("o8", "1", deadline=limit + SLOW_MACHINE)
+        put = scenario.client(second).put("o8", "1", deadline=limit + SLOW_MACHINE)
         step.observed(put)
         assert put.outcome == "unknown"
         assert "timed out" in put.error or "leader" in put.error, put.error

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.network
 def puts(play: Play, node: str, when: str) -> list[Op]:
     """A step: some puts to a node are acknowledged."""
     with play.step(f"{PUTS} puts to {node}, {when}", "acknowledged") as step:
-        made = [play.lab.client(node).put(f"line/{number}", when, deadline=20) for number in range(PUTS)]
+        made = [play.client(node).put(f"line/{number}", when, deadline=20) for number in range(PUTS)]
         step.observed(", ".join(f"{op.seconds:.2f} s" for op in made))
         assert all(op.ok for op in made), made
     return made

@@ -98,7 +98,7 @@ def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
         started = time.monotonic_ns()
         by_hand = pool.submit(lab.etcdctl, second, "get", "key")
         with scenario.step(f"get key on {second}, recording client", f"no value: deadline exceeded ({limits})") as step:
-            got = lab.client(second).get("key", deadline=USER_DEADLINE)
+            got = scenario.client(second).get("key", deadline=USER_DEADLINE)
             step.observed(f"{got} ({limits})")
             assert got.outcome == "unknown"
             assert got.value is None

@@ -63,7 +63,7 @@ def lose_leader(play: Play, leader: str, other: str) -> float:
     Gives the seconds from the loss of power to the new leader, by etcd's log.
     """
     play.lead_from(leader)
-    with play.lab.writer(other) as writer:
+    with play.writer(other) as writer:
         with play.precondition("background writer in calm", f"{CALM_PUTS} puts acknowledged") as step:
             acknowledged(writer, CALM_PUTS, 30, since_ns=time.monotonic_ns())
             step.observed(measure(writer.ops))

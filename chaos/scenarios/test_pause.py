@@ -37,10 +37,10 @@ def test_a_majority_without_power_stops_writes_and_loses_none(scenario: Play) ->
     scenario.require_ops(during=0)
     lab = scenario.lab
     key = f"majority/{time.monotonic_ns()}"
-    with lab.writer(third) as writer:
+    with scenario.writer(third) as writer:
         calm(scenario, writer)
         with scenario.precondition(f"put {key}", "OK") as step:
-            put = lab.client(third).put(key, "before")
+            put = scenario.client(third).put(key, "before")
             step.observed(put)
             assert put.ok, put
         off = scenario.inject("power-off", f"{first},{second}")
@@ -48,16 +48,16 @@ def test_a_majority_without_power_stops_writes_and_loses_none(scenario: Play) ->
         limit = request_bound(lab.manifest)
         limits = f"client's limit {USER_DEADLINE:g} s, server's {limit:g} s"
         with scenario.step(f"put on {third}", f"no answer ({limits})") as step:
-            put = lab.client(third).put(key, "meanwhile", deadline=USER_DEADLINE)
+            put = scenario.client(third).put(key, "meanwhile", deadline=USER_DEADLINE)
             step.observed(put)
             assert not put.ok
             assert put.outcome == "unknown"
         with scenario.step(f"get on {third}", "no value") as step:
-            got = lab.client(third).get(key, deadline=USER_DEADLINE)
+            got = scenario.client(third).get(key, deadline=USER_DEADLINE)
             step.observed(got)
             assert not got.ok
         with scenario.step(f"serializable get on {third}", "'before', of its own copy") as step:
-            got = lab.client(third).get(key, serializable=True)
+            got = scenario.client(third).get(key, serializable=True)
             step.observed(got)
             assert got.value == "before"
         ended_ns = time.monotonic_ns()

@@ -53,7 +53,7 @@ def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
     scenario.require_ops(during=CALM_PUTS, side=[first, second])
     scenario.lead_from(first)
     leader, term = leader_and_term(scenario)
-    with lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         scenario.inject("power-off", third)
         off_ns, _ = scenario.taken_hold()
@@ -85,7 +85,7 @@ def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
     value = f"while-away-{time.monotonic_ns()}"
     put_ok(scenario, first, "key", value, f"put key on {first} while {third} is away")
     leader, term = leader_and_term(scenario)
-    with lab.writer(first) as writer:
+    with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         on = scenario.heal(off)
         with scenario.step(f"{third} joins again", "every member is healthy") as step:
@@ -122,7 +122,7 @@ def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: Play) -> Non
     lab = scenario.lab
     names = lab.manifest.node_names
     scenario.require_ops(during=0)  # nobody is there to answer
-    with lab.writer(names[0], prefix="ledger/") as writer:
+    with scenario.writer(names[0], prefix="ledger/") as writer:
         calm(scenario, writer)
         with scenario.step("a ledger", f"{LEDGER_PUTS} more puts acknowledged, and on until the power goes") as step:
             more_writes(writer, LEDGER_PUTS, 60)
@@ -148,7 +148,7 @@ def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: Play) -> Non
         with scenario.step(
             f"ledger read on {node}", f"all {len(ledger)} acknowledged writes, value and revision"
         ) as step:
-            read = lab.client(node).range(writer.prefix, deadline=20)
+            read = scenario.client(node).range(writer.prefix, deadline=20)
             assert read.ok, read
             stored = {key: (value, revision) for key, value, revision in read.values}
             lost = [key for key, op in ledger.items() if stored.get(key) != (op.value, op.revision)]

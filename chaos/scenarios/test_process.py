@@ -62,7 +62,7 @@ def test_a_leader_that_is_stopped_hands_over(scenario: Play) -> None:
     first, second, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
     term = term_of(scenario)
-    with scenario.lab.writer(second) as writer:
+    with scenario.writer(second) as writer:
         count = calm(scenario, writer)
         begun_ns = time.monotonic_ns()
         stop = scenario.inject("stop", first)
@@ -87,7 +87,7 @@ def test_a_follower_without_memory_costs_nothing(scenario: Play) -> None:
     """It starts and is killed all the time; no acknowledged write is lost, and it comes back with memory."""
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
-    with scenario.lab.writer(second) as writer:
+    with scenario.writer(second) as writer:
         count = calm(scenario, writer)
         oom = scenario.inject("oom", third)
         with going_on():

@@ -72,7 +72,7 @@ def told(fault: Fault) -> str:
 
 def declared(fault: Fault, lab_id: str) -> str:
     """The fault as text that the engine keeps as it is: its record without what belongs to one process."""
-    record = asdict(records.Record.of(fault, lab_id, ""))
+    record = asdict(fault.record(lab_id, ""))
     for name in ("written_ns", "boot_id", "pid"):
         del record[name]
     return json.dumps(record, sort_keys=True)

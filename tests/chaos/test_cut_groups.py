@@ -205,7 +205,7 @@ def test_a_cut_is_lifted_where_it_was_made_also_when_the_bridge_has_changed_hand
     ground = Ground(tmp_path, monkeypatch)
     lab, cut = cast("Lab", ground), made(Partition, ("a",))
     ground.ours = ours
-    records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(lab)))
+    records.write(ground.paths, cut.record("01234567", cut.place(lab)))
     ground.ours = not ours
     assert cut.place(lab) == place
     cut.lift(lab)
@@ -219,7 +219,7 @@ def test_a_record_of_another_lab_says_nothing_of_where_a_cut_is(
 ) -> None:
     ground = Ground(tmp_path, monkeypatch)
     cut = made(Partition, ("a",))
-    records.write(ground.paths, records.Record.of(cut, "76543210", "guest"))
+    records.write(ground.paths, cut.record("76543210", "guest"))
     assert cut.place(cast("Lab", ground)) == "bridge elx"
 
 
@@ -275,7 +275,7 @@ def test_what_cuts_drop_is_looked_for_inside_the_guests_where_some_may_lie_there
     monkeypatch.setattr(guest_nft, "guest_cuts", found)
     if where:
         cut = Partition((("a",), ("b",)), params={"where": where})
-        records.write(ground.paths, records.Record.of(cut, "01234567", cut.place(cast("Lab", ground))))
+        records.write(ground.paths, cut.record("01234567", cut.place(cast("Lab", ground))))
     assert guest_nft.dropped(cast("Lab", ground), ABC) == ([at_bridge, inside] if asked else [at_bridge])
     assert guests == (list(ABC) if asked else [])
 
@@ -303,7 +303,7 @@ def test_a_cut_at_the_bridge_knows_of_cuts_inside_and_is_gone_whoever_can_be_ask
     for module in (cut_module, guest_nft):
         monkeypatch.setattr(module, "Bridge", SimpleNamespace(of=lambda _manifest: bridge))
     beside = Partition((("b",), ("c",)), params={"where": "guest"})
-    records.write(ground.paths, records.Record.of(beside, "01234567", "guest"))
+    records.write(ground.paths, beside.record("01234567", "guest"))
     there = {"two": CutState(frozenset({inside.pair}), {inside: 0})}
     monkeypatch.setattr(cut_module, "guest_cuts", lambda _lab, _nodes: (there, ["a"]))
     monkeypatch.setattr(cut_module, "linked", lambda _lab: list(ABC))

@@ -17,6 +17,7 @@ from chaos.lab.lab import Lab
 from chaos.member import volume
 from chaos.member.replacement import DAMAGING
 from chaos.member.volume import NOT_PROBED, Volume
+from infra.layout import DATA_DEVICE, DATA_DIR
 from machine.errors import UsageError
 from machine.paths import StackPaths
 
@@ -202,13 +203,13 @@ def test_the_plain_table_comes_back_over_dropped_writes_only_when_nothing_is_mou
         (tmp_path / "unmounted").unlink(missing_ok=True)
         (tmp_path / "log").write_text("")
         head = "".join(f"{name}() {{ echo {name} $1 >>log; {body}; }}\n" for name, body in stubs.items())
-        script = volume.LINEAR.replace(f"/sys/class/block/{volume.DEVICE[5:]}/size", "size")
+        script = volume.LINEAR.replace(f"/sys/class/block/{DATA_DEVICE[5:]}/size", "size")
         (tmp_path / "size").write_text("4194304\n")
         subprocess.run(["sh", "-c", head + script], cwd=tmp_path, timeout=10, check=False)
         return (tmp_path / "log").read_text().split("\n")
 
     lying = calls(f"{FLAKEY} drop_writes")
-    assert lying.index(f"umount {volume.DATA_DIR}") < lying.index("dmsetup load")
+    assert lying.index(f"umount {DATA_DIR}") < lying.index("dmsetup load")
     failing = calls(f"{FLAKEY} error_writes")
     assert "dmsetup load" in failing
     assert not [one for one in failing if one.startswith("umount")]

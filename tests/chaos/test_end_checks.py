@@ -76,7 +76,7 @@ class Paper:
             hashes=lambda _: {node: KvHash(h, -1) for node, h in zip(NODES, hashes, strict=True)},
         )
         lab: Any = SimpleNamespace(cluster=cluster)
-        self.play = Play(lab, recorder, SimpleNamespace())  # type: ignore[arg-type]
+        self.play = Play(SimpleNamespace(lab=lab), recorder, SimpleNamespace())  # type: ignore[arg-type]
         session = WorkloadSession(
             PaperPool(store), Plan.parse("default,rate=1"), "p/", recorder.evidence_dir, 1, begun_ns=SECOND
         )

@@ -34,7 +34,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     recorder = Recorder(tmp_path, Report(started="now"))
     scenario = ScenarioRecorder(recorder, Scenario(id="O9", title="t"))
     lab: Any = SimpleNamespace(manifest=MANIFEST)
-    made = Play(lab, scenario, cast("Any", None))
+    made = Play(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
     made.measures = cast("Any", SimpleNamespace(collect=list))
     yield made
     recorder.close()

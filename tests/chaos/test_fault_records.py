@@ -109,21 +109,21 @@ def test_injecting_twice_keeps_one_record(lab: Lab) -> None:
     ids=["power", "partition"],
 )
 def test_a_record_brings_back_the_same_fault(lab: Lab, fault: Fault) -> None:
-    records.write(lab.paths, records.Record.of(fault, LAB_ID, "somewhere"))
+    records.write(lab.paths, fault.record(LAB_ID, "somewhere"))
     record = only_record(lab)
     assert from_record(record) == fault
     assert (record.lab_id, record.place, record.id) == (LAB_ID, "somewhere", fault.id)
 
 
 def test_records_are_private_and_plain_json(lab: Lab) -> None:
-    path = records.write(lab.paths, records.Record.of(PowerOff((("etcd1",),)), LAB_ID, "hypervisor"))
+    path = records.write(lab.paths, PowerOff((("etcd1",),)).record(LAB_ID, "hypervisor"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["groups"] == [["etcd1"]]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 9}', '{"schema": 1, "groups": [], "words": []}', "[]", "null"])
 def test_what_is_no_record_is_told_apart_and_does_not_stop_the_others(lab: Lab, text: str) -> None:
-    records.write(lab.paths, records.Record.of(PowerOff((("etcd1",),)), LAB_ID, "hypervisor"))
+    records.write(lab.paths, PowerOff((("etcd1",),)).record(LAB_ID, "hypervisor"))
     broken = lab.paths.faults / "broken.json"
     broken.write_text(text)
     good, bad = records.load_all(lab.paths)
@@ -133,7 +133,7 @@ def test_what_is_no_record_is_told_apart_and_does_not_stop_the_others(lab: Lab, 
 
 def test_a_record_that_goes_while_all_are_read_is_none(lab: Lab) -> None:
     """Status asks without the lock, while a heal removes one after the other."""
-    records.write(lab.paths, records.Record.of(PowerOff((("etcd1",),)), LAB_ID, "hypervisor"))
+    records.write(lab.paths, PowerOff((("etcd1",),)).record(LAB_ID, "hypervisor"))
     (lab.paths.faults / "gone.json").symlink_to(lab.paths.faults / "nowhere")
     good, bad = records.load_all(lab.paths)
     assert ([record.name for record in good], bad) == (["power-off"], [])

@@ -127,7 +127,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
 
 
 def record(paper: Paper, fault: Fault, lab_id: str = LAB_ID) -> None:
-    records.write(paper.paths, records.Record.of(fault, lab_id, "hypervisor"))
+    records.write(paper.paths, fault.record(lab_id, "hypervisor"))
 
 
 def mend(paper: Paper) -> list[heal.Mended]:
@@ -263,7 +263,7 @@ def test_one_fault_that_cannot_be_lifted_does_not_keep_the_others_from_it(
 
 
 def test_a_record_of_a_kind_that_this_version_does_not_know_is_told(paper: Paper) -> None:
-    known = records.Record.of(PowerOff((("etcd3",),)), LAB_ID, "hypervisor")
+    known = PowerOff((("etcd3",),)).record(LAB_ID, "hypervisor")
     records.write(paper.paths, replace(known, name="meteorite"))
     (found,) = mend(paper)
     assert not found.ok
@@ -330,7 +330,7 @@ def test_a_cut_inside_guests_is_lifted_when_all_run_and_one_at_the_bridge_at_onc
 ) -> None:
     monkeypatch.setattr(Partition, "lift", lambda self, lab: paper.log.append(f"lift, etcd3 {paper.states['etcd3']}"))
     paper.states["etcd3"] = "paused"
-    records.write(paper.paths, records.Record.of(Partition((("etcd1",), ("etcd2", "etcd3"))), LAB_ID, place))
+    records.write(paper.paths, Partition((("etcd1",), ("etcd2", "etcd3"))).record(LAB_ID, place))
     assert all(item.ok for item in mend(paper))
     assert f"lift, etcd3 {when}" in paper.log
 
@@ -355,7 +355,7 @@ def test_an_undo_that_goes_well_when_the_cluster_answers_is_no_failure_in_the_en
 ) -> None:
     fault = Stop((("etcd3",),))
     monkeypatch.setattr(Stop, "lift", refused)
-    records.write(paper.paths, records.Record.of(fault, LAB_ID, "guest"))
+    records.write(paper.paths, fault.record(LAB_ID, "guest"))
     paper.traces["etcd3"] = [Found(UNDO, fault.id, mended=False)]
     found = mend(paper)
     assert [(item.ok, item.done) for item in found] == [(True, "undone at a later attempt")] * 2
@@ -371,7 +371,7 @@ def test_the_record_of_a_fault_that_a_guest_cannot_undo_stays_and_others_go(
     stuck, other = Stop((("etcd3",),)), Stop((("etcd1",),))
     monkeypatch.setattr(Stop, "lift", lambda self, lab: None)
     for fault in (stuck, other):
-        records.write(paper.paths, records.Record.of(fault, LAB_ID, "guest"))
+        records.write(paper.paths, fault.record(LAB_ID, "guest"))
 
     def sweep_guests(lab: object, nodes: list[str]) -> list[Guest]:
         left = {"etcd3": (Found(UNDO, f"{stuck.id} old-1", mended=False),)}

@@ -245,7 +245,7 @@ def test_who_has_to_be_replaced(paper: Paper) -> None:
 
 def test_a_record_of_damage_asks_for_a_new_member_and_one_of_a_power_cut_does_not(paper: Paper) -> None:
     for fault in (Rollback((("etcd2",),)), PowerOff((("etcd1",),))):
-        records.write(paper.paths, records.Record.of(fault, "x", "guest"))
+        records.write(paper.paths, fault.record("x", "guest"))
     assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2"]
 
 

@@ -18,7 +18,8 @@ from chaos.faults.etcd.quota import NoSpace
 from chaos.faults.etcd.snapshot_lag import _APPLIED, _SAVED, _SENT, KEEP, SnapshotLag, _beyond, _newest
 from chaos.faults.oneshot import changed, forget, known, recall, remember
 from chaos.member import unit
-from chaos.member.settings import CONFIG, DROP_IN, changed_settings, usual_settings
+from chaos.member.settings import DROP_IN, changed_settings, usual_settings
+from infra.layout import CONFIG_FILE
 from machine.errors import UsageError
 from machine.paths import StackPaths
 
@@ -143,7 +144,7 @@ def test_settings_are_changed_in_a_copy_and_nothing_else(tmp_path: Path) -> None
     copy.parent.mkdir()
     config.write_text('name: "etcd1"\nsnapshot-count: 10000\nsnapshot-count-x: 1\nheartbeat-interval: 300\n')
     line = changed_settings("lag-1", {"snapshot-count": 20, "snapshot-catchup-entries": 5}).splitlines()[0]
-    line = line.replace("/run/etcd-lab/faults", str(tmp_path)).replace(CONFIG, str(config))
+    line = line.replace("/run/etcd-lab/faults", str(tmp_path)).replace(CONFIG_FILE, str(config))
     subprocess.run(["/bin/sh", "-ec", line], check=True)
     assert copy.read_text().splitlines() == [
         'name: "etcd1"',

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chaos.faults.base import Proof, Result
+from chaos.harness.scenario_run import entry_of
 from chaos.report import RUN_VARIABLE, Recorder, Scenario, ScenarioRecorder, Step, exit_code, find, load
 from machine.errors import InconclusiveError, NotBuiltError
 
@@ -99,8 +100,9 @@ def result(*, holds: bool) -> Result:
 def test_a_fault_that_was_not_proved_makes_the_scenario_inconclusive(recorder: Recorder, holds: bool) -> None:
     scenario = ScenarioRecorder(recorder, Scenario(id="S6", title="t"))
     with scenario.step("do", "done"):
-        entry = scenario.fault_injected(result(holds=holds))
-    scenario.fault_healed(entry, result(holds=True))
+        entry = scenario.fault_injected(entry_of(result(holds=holds)))
+    healed = result(holds=True)
+    scenario.fault_healed(entry, lifted_ns=healed.applied_ns, proved_ns=healed.ended_ns, proof=healed.proof)
     assert scenario.finish(1.0) == ("pass" if holds else "inconclusive")
     fault = on_disk(recorder)["scenarios"][0]["faults"][0]
     assert (fault["target"], fault["place"], fault["injected_ns"]) == ("a | b", "bridge x", 2)

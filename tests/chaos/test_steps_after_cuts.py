@@ -65,7 +65,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         cluster=FakeCluster(clock, 0.0),
         terms=lambda: {"a": 4, "b": 4},
     )
-    made = Play(lab, scenario, cast("Any", None))
+    made = Play(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
     made.measures = cast("Any", SimpleNamespace(collect=list))
     yield made
     recorder.close()
@@ -165,7 +165,6 @@ def lab_of(asked: list[str], tmp_path: Path, broken: str = "") -> Any:
     return SimpleNamespace(
         manifest=MANIFEST,
         paths=paths,
-        pages=None,
         shell=shells.__getitem__,
         cluster=SimpleNamespace(status=list),
         domain_states=dict,
@@ -178,8 +177,8 @@ def test_logs_are_read_from_nodes_with_a_link_and_one_that_does_not_answer_is_sa
     asked: list[str] = []
     monkeypatch.setattr(measures, "linked", lambda _: ["b", "c"])
     monkeypatch.setattr(Measures, "_read", lambda *_: None)  # clocks
-    recorder: Any = SimpleNamespace(evidence_dir=tmp_path, scenario=Scenario(id="N10", title="t"))
-    measured = Measures(lab_of(asked, tmp_path, broken="c"), recorder)
+    recorder: Any = SimpleNamespace(evidence_dir=tmp_path, faults=[])
+    measured = Measures(lab_of(asked, tmp_path, broken="c"), cast("Any", None), recorder)
     assert measured.collect() == []
     assert sorted(asked) == ["open b", "open c", "run b"]
     assert measured.problems == ["log of c: Cannot connect to c"]
@@ -215,8 +214,7 @@ def test_calibration_connects_everywhere_before_it_measures_anything(tmp_path: P
         return call
 
     client = SimpleNamespace(put=called("put"), get=called("get"), delete=called("delete"))
-    lab.client = lambda _: client
-    found = calibrate(lab)
+    found = calibrate(lab, cast("Any", SimpleNamespace(of=lambda _: client)))
     first_put = asked.index("put")
     assert sorted(asked[:first_put]) == ["get", "open a", "open b", "open c"]
     assert not any(word.startswith("run") for word in asked[: asked.index("delete")]), "put and get have no company"

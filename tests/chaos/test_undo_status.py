@@ -30,6 +30,7 @@ from chaos.faults.storage.disk import DiskError, DiskFull, DiskSlow, LostWrites
 from chaos.heal import residue
 from chaos.lab.scripts import DIRECTORY, tried
 from chaos.member import unit, volume
+from infra.layout import DATA_DEVICE
 from machine.errors import InconclusiveError, LabError
 from machine.process import Completed
 
@@ -86,7 +87,7 @@ class Guest:
         """The script with this guest's files in place of the machine's."""
         for place in ("/run/", "/var/lib/etcd", "/etc/etcd/", "/sys/fs/cgroup/"):
             script = script.replace(place, f"{self.root}{place}")
-        return script.replace(f"/sys/class/block/{volume.DEVICE[5:]}/size", f"{self.root}/size")
+        return script.replace(f"/sys/class/block/{DATA_DEVICE[5:]}/size", f"{self.root}/size")
 
     def run(self, script: str, shell: list[str] = SHELLS[0]) -> int:
         self.log.write_text("")

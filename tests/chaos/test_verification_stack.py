@@ -97,11 +97,8 @@ def props(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> dict[str, objec
 
 
 @pytest.fixture(autouse=True)
-def no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = SimpleNamespace(close=lambda: None)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.lab.lab.Cluster", lambda manifest, paths: None)
-    monkeypatch.setattr("chaos.lab.lab.period_of", lambda manifest: 1.0)
-    monkeypatch.setattr("chaos.lab.lab.Pages", lambda manifest, period: pages)
 
 
 def test_create_injects_and_leaves_the_result_with_its_proof(paths: StackPaths, props: dict[str, object]) -> None:

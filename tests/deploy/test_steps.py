@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.plan import BIN_DIR, STAMP_DIR, NodePlan, PkiBundle, render
+from deploy.plan import STAMP_DIR, NodePlan, PkiBundle, render
 from deploy.steps import ALTERED, Observed, Steps, look_command, parse_look, stamp_command, steps_for
+from infra.layout import BIN_DIR
 from infra.manifest import Manifest
 
 SHA256 = {"etcd": "a" * 64, "etcdctl": "b" * 64, "etcdutl": "c" * 64}

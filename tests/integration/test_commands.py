@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chaos.workload.client import Endpoint, Writer
+from chaos.workload.clients import Clients
 from chaos.workload.outcome import Op
 from infra.manifest import load
 
@@ -106,8 +108,9 @@ def longest_gap(ops: list[Op]) -> float:
 
 def check_kept(opened: Lab, ops: list[Op]) -> None:
     """Every acknowledged write is still there."""
-    reader = opened.client(opened.manifest.node_names[0])
-    kept = {key: value for key, value, _ in reader.range("roll/", deadline=20.0).values}
+    with contextlib.closing(Clients(opened.manifest, opened.paths)) as clients:
+        reader = clients.of(opened.manifest.node_names[0])
+        kept = {key: value for key, value, _ in reader.range("roll/", deadline=20.0).values}
     lost = [op.key for op in ops if op.ok and kept.get(op.key) != op.value]
     assert lost == []
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
+from chaos.lab.lab import Lab
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 PREFIX = "etcd-lab/"
 """Keys of faults begin so; they are no part of any workload."""

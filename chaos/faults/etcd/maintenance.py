@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.etcd import keys
 from chaos.faults.oneshot import OneShot, changed, recall, remember
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import each
-from chaos.member.volume import DATA_DIR
+from infra.layout import DATA_DIR
 from machine.errors import LabError, UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 COMPACTED = "required revision has been compacted"
 """etcd's refusal of a read of the past (E api/v3rpc/rpctypes/error.go, ErrGRPCCompacted)."""

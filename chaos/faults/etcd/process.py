@@ -5,18 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof
 from chaos.faults.guest import GuestFault
 from chaos.faults.oneshot import OneShot, changed
 from chaos.faults.parameters import Parameter
+from chaos.lab.lab import Lab
 from chaos.lab.probes import FROM_HERE_SECONDS
 from chaos.lab.scripts import DIRECTORY, each, tried
 from chaos.member.unit import KILLED, MAIN, MEMORY_EVENTS, UNIT, UnitState, cpu_share, unit_states
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 BACK_SECONDS = 90.0
 """From the end of a fault to an etcd that has joined: 3-10 s under TCG, three at once three times that."""

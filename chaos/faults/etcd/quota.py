@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof
 from chaos.faults.etcd import keys
 from chaos.faults.etcd.maintenance import one_node
 from chaos.faults.guest import GuestFault
 from chaos.faults.parameters import Parameter
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import tried
-from chaos.member.settings import ENVIRONMENT, START_SECONDS, changed_settings, usual_settings
+from chaos.member.settings import START_SECONDS, changed_settings, usual_settings
+from infra.layout import ETCDCTL_ENVIRONMENT
 from machine.errors import LabError, ToolError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 EXCEEDED = "mvcc: database space exceeded"
 """etcd's refusal while the alarm is raised (E api/v3rpc/rpctypes/error.go, ErrGRPCNoSpace)."""
@@ -74,7 +73,7 @@ class NoSpace(GuestFault):
         )
         return tried(
             usual_settings(),
-            f"{ENVIRONMENT}\nalarms=$({_CTL} alarm list) && case $alarms in *NOSPACE*)\n{room} ;; esac",
+            f"{ETCDCTL_ENVIRONMENT}\nalarms=$({_CTL} alarm list) && case $alarms in *NOSPACE*)\n{room} ;; esac",
         )
 
     def apply(self, lab: Lab) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof, Result
 from chaos.faults.etcd import keys
@@ -15,15 +15,13 @@ from chaos.faults.guest import GuestFault, Power
 from chaos.faults.oneshot import forget, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.targets import Groups, named
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import each
 from chaos.member.settings import START_SECONDS, changed_settings, usual_settings
 from chaos.member.unit import UNIT, unit_states
 from chaos.oracle import minor
 from machine.errors import LabError, UsageError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 SNAPSHOT_COUNT = 20
 """Entries after which the leader makes a snapshot; 10 000 by default from 3.6, 100 000 before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.guest import GuestFault
@@ -28,12 +28,10 @@ from chaos.lab.guest_clock import (
     told,
 )
 from chaos.lab.guest_shell import Reading
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import DIRECTORY, TRANSIENT, UNIT_PREFIX, each, tried
 from machine.errors import DeadlineError, LabError, UsageError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 ABOUT_SECONDS = 0.25
 """How far off a clock may be before a fault that makes it wrong by a second or more."""

@@ -7,22 +7,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.oneshot import OneShot, changed, forget, recall, remember
 from chaos.lab.guest_clock import offsets, restore
+from chaos.lab.lab import Lab
 from chaos.lab.probes import SILENCE_SECONDS, Reach, answers, from_here, linked, received_from, tcp_matrix
 from chaos.lab.scripts import boot_ids
+from infra.layout import SSH_PORT
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine import libvirt_api
 from machine.errors import LabError
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-
-SSH_PORT = 22
 
 PEERS_SEE_SECONDS = 20.0
 """What is under way arrives within milliseconds; the rest is for a slow machine."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults import records
 from chaos.faults.base import Fault, Proof
@@ -16,12 +16,10 @@ from chaos.faults.network.guest_nft import Guests, any_inside, guest_cuts, share
 from chaos.faults.network.nft import Bridge, CutState
 from chaos.faults.parameters import Parameter
 from chaos.lab.guest_shell import ANSWER_SECONDS
+from chaos.lab.lab import Lab
 from chaos.lab.probes import SILENCE_SECONDS, Reach, from_here, linked, meaning, tcp_attempts
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 WHERE = Parameter(
     "where",

@@ -10,21 +10,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.guest import GuestFault
 from chaos.faults.network.cut import Cut
 from chaos.faults.network.flows import HOST, Flow, service, stopped
-from chaos.faults.network.netem import DEVICE, LIMIT, UNDO, read_netem
+from chaos.faults.network.netem import LIMIT, UNDO, read_netem
 from chaos.faults.parameters import Parameter
+from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.lab.scripts import each
+from infra.layout import NIC
 from machine import libvirt_api
 from machine.errors import UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 DNS_PORT = 53
 
@@ -149,9 +148,9 @@ class DnsSlow(GuestFault):
         """Datagrams to port 53 of this host go through netem, all else past it."""
         match = f"match ip dst {lab.manifest.gateway}/32 match ip protocol 17 0xff match ip dport {DNS_PORT} 0xffff"
         lines = (
-            f"qdisc add dev {DEVICE} root handle 1: prio bands 4 priomap {' '.join('0' * 16)}",
-            f"qdisc add dev {DEVICE} parent 1:4 handle 40: netem limit {LIMIT} delay {self.value('ms'):g}ms",
-            f"filter add dev {DEVICE} parent 1: protocol ip prio 1 u32 {match} flowid 1:4",
+            f"qdisc add dev {NIC} root handle 1: prio bands 4 priomap {' '.join('0' * 16)}",
+            f"qdisc add dev {NIC} parent 1:4 handle 40: netem limit {LIMIT} delay {self.value('ms'):g}ms",
+            f"filter add dev {NIC} parent 1: protocol ip prio 1 u32 {match} flowid 1:4",
         )
         return f"{UNDO}\ntc -batch - <<'END'\n" + "\n".join(lines) + "\nEND"
 
@@ -167,7 +166,7 @@ class DnsSlow(GuestFault):
         """A lookup from each node and its time, and what netem says of itself."""
         up = self._up(lab)
         proof = self._lookups(lab, up, in_force=in_force)
-        for node, done in each(lab, up, f"tc -j -s qdisc show dev {DEVICE}", check=False).items():
+        for node, done in each(lab, up, f"tc -j -s qdisc show dev {NIC}", check=False).items():
             packets, seen = read_netem(done.stdout)
             holds = bool(packets) if in_force else packets is None
             proof.append(Proof(f"qdisc of {node}", node, "netem" if in_force else "no netem", seen, holds))

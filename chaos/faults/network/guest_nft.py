@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from chaos.faults import records
 from chaos.faults.guest import Power, armed, renewed, undo_on
@@ -26,11 +25,9 @@ from chaos.faults.network.nft import (
     render_renewal,
     render_undo,
 )
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import CALL_SECONDS, DIRECTORY, each, tried
 from machine.errors import LabError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 
 @dataclass(frozen=True, slots=True)

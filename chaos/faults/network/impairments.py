@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.network.netem import Netem
 from chaos.faults.network.pings import Pings
 from chaos.faults.parameters import Parameter
+from chaos.lab.lab import Lab
 from machine.errors import UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 _LATENCY = Parameter("ms", "number", 100, "milliseconds that every packet is held back", low=1, high=5000)
 _JITTER = Parameter("jitter_ms", "number", 0, "milliseconds by which that varies, up and down", high=5000)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.network.flows import stopped
 from chaos.faults.network.guest_nft import dropped
+from chaos.lab.lab import Lab
 from chaos.lab.probes import SILENCE_SECONDS, Reach, answers, from_here, linked, tcp_matrix
+from infra.layout import SSH_PORT
 from infra.manifest import PEER_PORT
 from machine import libvirt_api
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-
-SSH_PORT = 22
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from chaos.faults.base import Proof
 from chaos.faults.guest import GuestFault
@@ -19,14 +19,12 @@ from chaos.faults.network.guest_nft import dropped
 from chaos.faults.network.partitions import Partition, refuse_overlap
 from chaos.faults.network.pings import Pings, read_pings, script_of
 from chaos.faults.targets import Groups
+from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.lab.scripts import each
+from infra.layout import NIC
 from machine.errors import UsageError
 
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
-
-DEVICE = "eth0"
 """The guest's only card."""
 
 LIMIT = 10000
@@ -36,19 +34,16 @@ LIMIT = 10000
 def make_script(addresses: list[str], netem: str) -> str:
     """Script that sends packets to `addresses` through netem with these words; what was at the root before goes."""
     lines = [
-        f"qdisc add dev {DEVICE} root handle 1: prio bands 4 priomap {' '.join('0' * 16)}",
-        f"qdisc add dev {DEVICE} parent 1:4 handle 40: netem limit {LIMIT} {netem}",
-        *(
-            f"filter add dev {DEVICE} parent 1: protocol ip prio 1 u32 match ip dst {a}/32 flowid 1:4"
-            for a in addresses
-        ),
+        f"qdisc add dev {NIC} root handle 1: prio bands 4 priomap {' '.join('0' * 16)}",
+        f"qdisc add dev {NIC} parent 1:4 handle 40: netem limit {LIMIT} {netem}",
+        *(f"filter add dev {NIC} parent 1: protocol ip prio 1 u32 match ip dst {a}/32 flowid 1:4" for a in addresses),
     ]
     return f"{UNDO}\ntc -batch - <<'END'\n" + "\n".join(lines) + "\nEND"
 
 
 UNDO = (
-    f"tc qdisc del dev {DEVICE} root 2>/dev/null || case $(busybox ip link show dev {DEVICE}) in "
-    f'*" qdisc prio "* | "") echo "{DEVICE} keeps its qdisc" >&2; false ;; esac'
+    f"tc qdisc del dev {NIC} root 2>/dev/null || case $(busybox ip link show dev {NIC}) in "
+    f'*" qdisc prio "* | "") echo "{NIC} keeps its qdisc" >&2; false ;; esac'
 )
 """Back to the kernel's own qdisc. tc fails where that is the root already, so busybox, which is quick, is asked too."""
 
@@ -129,7 +124,7 @@ class Netem(GuestFault):
 
         def read(node: str) -> str:
             script = script_of(list(peers[node]), self.count, self.every, self.wait, self.size)
-            return f"{script}\necho; tc -j -s qdisc show dev {DEVICE}"
+            return f"{script}\necho; tc -j -s qdisc show dev {NIC}"
 
         proof = []
         for node, done in each(lab, peers, read, check=False).items():

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof, describe
 from chaos.faults.network.cut import Cut
 from chaos.faults.network.flows import HOST, Flow, both_ways, service
 from chaos.faults.targets import Groups, named
+from chaos.lab.lab import Lab
 from chaos.lab.probes import datagrams
 from infra.manifest import CLIENT_PORT, PEER_PORT
 from machine.errors import UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 
 @dataclass(frozen=True)

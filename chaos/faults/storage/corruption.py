@@ -12,24 +12,23 @@ import shlex
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Fault, Proof
 from chaos.faults.parameters import Parameter
 from chaos.faults.storage import damage
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import CALL_SECONDS, each
 from chaos.member import volume
+from infra.layout import DATA_DIR
 from machine.errors import LabError, UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 MAKE_SECONDS = 180.0
 
 FILES: Mapping[str, str] = {
-    "wal": f"{volume.DATA_DIR}/member/wal/*.wal",
-    "snap": f"{volume.DATA_DIR}/member/snap/*.snap",
-    "db": f"{volume.DATA_DIR}/member/snap/db",
+    "wal": f"{DATA_DIR}/member/wal/*.wal",
+    "snap": f"{DATA_DIR}/member/snap/*.snap",
+    "db": f"{DATA_DIR}/member/snap/db",
 }
 """What `file` means; of several the last by name, which is the newest (E server/storage/wal/util.go, walName)."""
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from chaos.faults import records
+from chaos.faults.base import Fault
+from chaos.lab.lab import Lab
 from chaos.member import replacement
 from machine.errors import UsageError
-
-if TYPE_CHECKING:
-    from chaos.faults.base import Fault
-    from chaos.lab.lab import Lab
 
 
 def check_minority(fault: Fault, lab: Lab) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof
 from chaos.faults.guest import GuestFault, undo_on
 from chaos.faults.oneshot import changed, forget, known, recall, remember
 from chaos.faults.parameters import Parameter
 from chaos.faults.storage import damage
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import boot_ids, each, tried
 from chaos.member import volume
 from chaos.member.volume import Volume
+from infra.layout import DATA_DIR, DATA_TARGET
 from machine.errors import LabError, UsageError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 NO_SPACE = "No space left on device"
 IO_ERROR = "Input/output error"
@@ -38,13 +37,13 @@ class DiskFault(GuestFault):
 
     def check(self, lab: Lab) -> None:
         """Refuse a node whose data is not on the target whose table we exchange."""
-        script = f"dmsetup status {volume.TARGET} >/dev/null 2>&1 && echo there || echo none"
+        script = f"dmsetup status {DATA_TARGET} >/dev/null 2>&1 && echo there || echo none"
         running = lab.running()
         found = each(lab, [node for node in self.nodes if node in running], script)
         without = [node for node, done in found.items() if done.stdout.strip() != "there"]
         if without:
             raise UsageError(
-                f"{self.name} needs etcd's data behind the device-mapper target {volume.TARGET}, "
+                f"{self.name} needs etcd's data behind the device-mapper target {DATA_TARGET}, "
                 f"which {', '.join(without)} does not have",
                 where=volume.MAPPED,
                 next="Build the lab anew with ./lab destroy and ./lab up.",
@@ -107,7 +106,7 @@ class DiskFull(DiskFault):
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Remove it; etcd may have ended."""
-        return tried(volume.TIDY, f"sync -f {volume.DATA_DIR}", volume.START_ETCD)
+        return tried(volume.TIDY, f"sync -f {DATA_DIR}", volume.START_ETCD)
 
     @property
     def expected(self) -> str:  # noqa: D102

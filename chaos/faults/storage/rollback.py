@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chaos.faults.base import Proof
 from chaos.faults.parameters import Parameter
 from chaos.faults.storage.corruption import MAKE_SECONDS, Damage, note, read_note
+from chaos.lab.lab import Lab
 from chaos.lab.scripts import CALL_SECONDS
 from chaos.member import volume
+from infra.layout import DATA_DIR
 from machine.waiting import Pending, wait_until
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ class Rollback(Damage):
                 volume.KILL_ETCD,
                 "set -e",
                 f"mkdir -p {volume.DAMAGE}",
-                f"old=$(ls {volume.DATA_DIR}/member/wal/*.wal | tail -n 1)",
+                f"old=$(ls {DATA_DIR}/member/wal/*.wal | tail -n 1)",
                 f"new=$(ls {volume.SAVE}/wal/*.wal | tail -n 1)",
                 # up to where they part, and a block more: a digest of 64 MB takes a minute under emulation
                 "parts=$(LC_ALL=C cmp $old $new | sed 's/.*: [a-z]* \\([0-9]*\\),.*/\\1/')",
                 f"before=$(head -c $((parts + {volume.BLOCK})) $old | sha256sum)",
                 f"after=$(head -c $((parts + {volume.BLOCK})) $new | sha256sum)",
-                f"rm -rf {volume.DATA_DIR}/member",
-                f"mv {volume.SAVE} {volume.DATA_DIR}/member; sync -f {volume.DATA_DIR}",
+                f"rm -rf {DATA_DIR}/member",
+                f"mv {volume.SAVE} {DATA_DIR}/member; sync -f {DATA_DIR}",
                 f"echo before=$before >{self.facts}.new; echo after=$after >>{self.facts}.new",
                 f"echo saved={saved} >>{self.facts}.new; echo then={then} >>{self.facts}.new",
                 f"echo at=$(date +%s) >>{self.facts}.new",
@@ -99,7 +98,7 @@ _SAVE = "\n".join(
         volume.KILL_ETCD,
         "set -e",
         f"rm -rf {volume.SAVE}",
-        f"cp -a {volume.DATA_DIR}/member {volume.SAVE}; sync -f {volume.DATA_DIR}",
+        f"cp -a {DATA_DIR}/member {volume.SAVE}; sync -f {DATA_DIR}",
         volume.START_ETCD,
     )
 )

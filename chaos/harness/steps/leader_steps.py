@@ -114,7 +114,7 @@ def serves(play: Play, node: str, *, reader: str = "") -> str:
         seen = []
 
         def put() -> None:
-            op = play.lab.client(node).put(f"served/{node}", value)
+            op = play.client(node).put(f"served/{node}", value)
             seen.append(op)
             if not op.ok:  # a put that met the election may be given up: the next one must pass
                 raise Pending(str(op))
@@ -122,7 +122,7 @@ def serves(play: Play, node: str, *, reader: str = "") -> str:
         limit = USER_DEADLINE + SLOW_MACHINE
         with play.patience():
             wait_until(put, f"a put to {node}", seconds=limit)
-            got = in_time(play.lab.client(reader).get(f"served/{node}", deadline=limit), limit)
+            got = in_time(play.client(reader).get(f"served/{node}", deadline=limit), limit)
         step.observed(f"{seen[-1]}; {got}" + (f"; {len(seen) - 1} puts before were not" if len(seen) > 1 else ""))
         assert got.value == value
     return value
@@ -131,9 +131,9 @@ def serves(play: Play, node: str, *, reader: str = "") -> str:
 def waits_in_vain(play: Play, node: str) -> None:
     """A step: without quorum a linearizable read ends at its limit; a serializable one is answered."""
     with play.step(f"get from {node}", f"no value within {USER_DEADLINE:g} s; a serializable one answers") as step:
-        got = play.lab.client(node).get("served", deadline=USER_DEADLINE)
+        got = play.client(node).get("served", deadline=USER_DEADLINE)
         limit = USER_DEADLINE + SLOW_MACHINE
-        local = play.lab.client(node).get("served", deadline=limit, serializable=True)
+        local = play.client(node).get("served", deadline=limit, serializable=True)
         step.observed(f"{got}; serializable: {local}")
         assert not got.ok
         with play.patience():

@@ -15,7 +15,6 @@ from chaos.harness.steps.leader_steps import CLOCK
 from chaos.harness.steps.write_steps import calm, more_writes, put_ok, writes_go_on
 from chaos.measure.figures import LeaderChange, leader_change
 from chaos.oracle import election_bound
-from chaos.workload.client import Client, Endpoint
 from chaos.workload.outcome import Op
 from machine.errors import InconclusiveError, LabError
 from machine.waiting import Pending, wait_until
@@ -57,7 +56,7 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
     """
     play.lead_from(leader)
     term = term_of(play)
-    with play.lab.writer(other) as writer:
+    with play.writer(other) as writer:
         count = calm(play, writer)
         begun_ns = time.monotonic_ns()
         made = play.inject(fault, leader)
@@ -94,7 +93,7 @@ def follower_lost(play: Play, fault: str, follower: str, leader: str, other: str
     """A follower is taken by a fault, under a writer on `other`: no election, no gap. Gives the fault and the term."""
     play.lead_from(leader)
     term = term_of(play)
-    with play.lab.writer(other) as writer:
+    with play.writer(other) as writer:
         count = calm(play, writer)
         made = play.inject(fault, follower)
         with going_on():
@@ -135,7 +134,7 @@ def follower_returns(play: Play, fault: str, follower: str, leader: str, other: 
 @contextmanager
 def reads_on(play: Play, node: str, key: str) -> Iterator[list[Op]]:
     """Linearizable reads of a key on one member all the time, over one connection that was there before the block."""
-    client = Client(play.lab.next_process(), Endpoint.of(play.lab.manifest, play.lab.paths, node))
+    client = play.run.clients.new(node)
     first = client.get(key)
     if not first.ok:
         client.close()
@@ -169,7 +168,7 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
     """
     key, old, new = f"old-leader/{time.monotonic_ns()}", "old", "new"
     with play.precondition(f"put {key}", "OK") as step:
-        put = play.lab.client(other).put(key, old)
+        put = play.client(other).put(key, old)
         step.observed(put)
         if not put.ok:
             raise InconclusiveError(f"The first put did not go through: {put}")
@@ -201,5 +200,5 @@ def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> 
         assert status.raft_term >= term
         if status.leader and status.raft_term == term:
             raise AssertionError("two leaders in one term")
-    with play.lab.writer(other) as writer, play.patience():
+    with play.writer(other) as writer, play.patience():
         more_writes(writer, FRESH_READS, 30)

@@ -65,7 +65,7 @@ def writes_go_on(
 def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
     """A step: this one put to a node is acknowledged."""
     with play.step(title, "OK") as step:
-        done = play.lab.client(node).put(key, value)
+        done = play.client(node).put(key, value)
         step.observed(done)
         assert done.ok, done
 
@@ -73,7 +73,7 @@ def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
 def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline: float = DEADLINE) -> None:
     """A step: a linearizable read on a node gives this value."""
     with play.step(title, value) as step:
-        got = play.lab.client(node).get(key, deadline=deadline)
+        got = play.client(node).get(key, deadline=deadline)
         step.observed(got)
         assert got.value == value
 
@@ -84,7 +84,7 @@ def ledger_everywhere(play: Play, writer: Writer) -> None:
     for node in play.lab.manifest.node_names:
         with play.step(f"ledger read on {node}", f"all {len(ledger)} acknowledged writes") as step:
             with play.patience():
-                read = in_time(play.lab.client(node).range(writer.prefix, deadline=LEDGER_SECONDS), LEDGER_SECONDS)
+                read = in_time(play.client(node).range(writer.prefix, deadline=LEDGER_SECONDS), LEDGER_SECONDS)
             stored = {key: (value, revision) for key, value, revision in read.values}
             lost = [key for key, op in ledger.items() if stored.get(key) != (op.value, op.revision)]
             step.observed(f"{len(ledger) - len(lost)} there, {len(lost)} lost")
