@@ -86,7 +86,7 @@ OWNER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from chaos.attached import Attached
+from chaos.stack.provider import Attached
 from machine.paths import StackPaths
 attached = Attached.start(SimpleNamespace(paths=StackPaths(Path(sys.argv[1]), "t"), environment={}))
 attached.environment

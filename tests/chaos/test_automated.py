@@ -54,7 +54,7 @@ echo ended >ended
 
 CALLER = """
 import sys
-from chaos.automated import Cli
+from chaos.stack.updates import Cli
 try:
     Cli(sys.argv[1]).run(["up"], sys.argv[2], {})
 except KeyboardInterrupt:

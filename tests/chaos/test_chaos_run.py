@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np  # noqa: F401 - pytester drops what a run imported, and numpy loads once in a process
 import pytest
 
 from chaos.report import RUN_VARIABLE
@@ -21,7 +22,8 @@ import pytest
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from chaos.play import Play, scenario
+from chaos.harness.declare import scenario
+from chaos.harness.scenario_run import Play
 from machine.errors import DeadlineError, InconclusiveError
 from machine.paths import StackPaths
 
@@ -36,6 +38,10 @@ def lab():
     assert calls and len(calls) % 2 == 0
 
 @pytest.fixture(scope="session")
+def lab_run(lab):
+    return SimpleNamespace(lab=lab, pages=None, clients=None, keeper=None)
+
+@pytest.fixture(scope="session")
 def verification():
     return SimpleNamespace()  # nothing is injected
 
@@ -45,7 +51,7 @@ def calibration():
 
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
-    monkeypatch.setattr("chaos.conftest.Measures", lambda lab, recorder: nullcontext())
+    monkeypatch.setattr("chaos.conftest.Measures", lambda lab, pages, recorder: nullcontext())
     monkeypatch.setattr("chaos.harness.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
 
 @scenario("S3", "good", "seed")

@@ -32,8 +32,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 DRIVER = """
 import sys
 from chaos.faults.registry import kind
-from chaos.lab import Lab, alone
-from chaos.stacks import Verification
+from chaos.lab.lab import Lab
+from chaos.lab.lock import alone
+from chaos.stack.verification import Verification
 from infra.manifest import load
 from machine.paths import stack_paths
 
