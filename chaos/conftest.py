@@ -32,7 +32,7 @@ from machine.errors import LabError, UsageError
 from machine.log import say
 from machine.paths import DEFAULT_STACK, stack_paths
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads the engine's SDK, which collecting and scenarios without faults do without
     from chaos.stack.verification import Verification
 
 STACK_VARIABLE = "ETCD_LAB_STACK"

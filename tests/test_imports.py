@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 from machine.paths import CHECKOUT
 
 PACKAGES = ("machine", "infra", "deploy", "chaos", "cli")
 MODULES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
+MOST_GUARDS = 5
 HEAVY = {"pydantic", "pulumi", "pulumi_libvirt", "libvirt", "grpc", "pyinfra", "gevent", "numpy", "rich"}
 
 
@@ -31,6 +34,28 @@ def test_the_contracts_on_imports_are_kept() -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert "0 broken" in done.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph(*PACKAGES)
+    order = TopologicalSorter({
+        module: [to for to in graph.find_modules_directly_imported_by(module) if to != module]
+        for module in graph.modules
+    })  # fmt: skip
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_arrows_are_not_hidden_from_the_contracts() -> None:
+    """An import for type checkers only hides which way an arrow points; those that stay say why."""
+    guards = [
+        f"{name(path)}: {line}"
+        for path in MODULES
+        if path.is_relative_to(CHECKOUT / "chaos")
+        for line in path.read_text().splitlines()
+        if line.startswith("if TYPE_CHECKING:")
+    ]
+    assert len(guards) <= MOST_GUARDS
+    assert all("#" in guard for guard in guards), guards
 
 
 def test_the_stack_program_is_wiring_only() -> None:

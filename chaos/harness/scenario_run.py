@@ -17,7 +17,7 @@ from chaos.oracle.judge import Judgement
 from chaos.report import FaultEntry, ScenarioRecorder
 from machine.errors import InconclusiveError, LabError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads the engine's SDK, which collecting and scenarios without faults do without
     from chaos.stack.verification import Verification
 
 

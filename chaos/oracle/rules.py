@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 from chaos.oracle.context import Context
 from chaos.oracle.timing import VERSIONS
-from machine.errors import UsageError
 
 EXPIRY_CHECK = 0.5
 """Seconds between two looks of the leader for leases that ran out (E lease/lessor.go, runLoop)."""
@@ -262,7 +261,7 @@ RULES: Final = {rule.name: rule for rule in _RULES}
 
 
 def rule(name: str) -> Rule:
-    """The rule of this name; raises UsageError naming those there are."""
+    """The rule of this name; raises ValueError, naming those there are, if there is none."""
     if name not in RULES:
-        raise UsageError(f"There is no rule {name!r}", next=f"There are {', '.join(RULES)}.")
+        raise ValueError(f"no rule {name!r}; there are {', '.join(RULES)}")
     return RULES[name]
