@@ -14,7 +14,6 @@ from chaos.oracle.delays import Machine
 from chaos.oracle.judge import compare, interval
 from chaos.oracle.rules import RULES, rule
 from chaos.oracle.timing import Timing
-from machine.errors import UsageError
 
 USUAL = Timing.from_ms(100, 1000, pre_vote=True, version=(3, 6))
 OLD = Timing.from_ms(100, 1000, pre_vote=False, version=(3, 4))
@@ -110,7 +109,7 @@ def test_nothing_observed_is_inconclusive() -> None:
 
 
 def test_an_unknown_rule_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="election"):
+    with pytest.raises(ValueError, match="election"):
         rule("elections")
 
 
