@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from machine.surroundings import adopt
+
+adopt()
+
 # Looking for pydantic's plugins reads the metadata of every installed package; there are none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 

@@ -29,6 +29,7 @@ class Engine(engine.Engine):
                 env={**self._env, **(extra or {})},
                 cwd=self._cwd,
                 seconds=UPDATE_SECONDS,
+                gently=foreground.GRACE_SECONDS,
             )
         except DeadlineError as error:
             deployment = self.deployment()

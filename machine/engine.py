@@ -23,6 +23,7 @@ from machine.errors import LabError
 from machine.log import Heartbeat, Say, say
 from machine.paths import StackPaths
 from machine.process import run
+from machine.surroundings import for_all
 from machine.waiting import Pending, wait_until
 
 MARK = "ETCD_LAB_UPDATE"
@@ -48,7 +49,7 @@ class Engine:
         self._mark = f"{MARK}={own if project == state.PROJECT else f'{own}/{project}'}"
         name, _, value = self._mark.partition("=")
         self._added = {**environment.pulumi_env(paths.stack), name: value}
-        self._env = {**os.environ, **self._added}
+        self._env = {**for_all(), **self._added}
 
     @property
     def name(self) -> str:
