@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from machine import engine_state as state
-from machine import environment
-from machine.errors import LabError
+from machine import environment, passphrase
+from machine.errors import LabError, ToolError
 from machine.log import Heartbeat, Say, say
 from machine.paths import StackPaths
 from machine.process import run
@@ -79,7 +79,8 @@ class Engine:
         return self._exported()
 
     def select(self) -> None:
-        """Make the stack when there is none."""
+        """Make the stack when there is none; raises RequirementError when the user's passphrase is not the stack's."""
+        passphrase.check(self.paths.stack, self.paths.checkout)
         if self.backend is None or self.deployment() is None:
             self._quiet("stack", "select", "--create", self._stack)
 
@@ -225,7 +226,12 @@ class Engine:
         return state.parse_export(done.stdout)
 
     def _quiet(self, *words: str) -> None:
-        run(["pulumi", *words], env=self._env, cwd=self._cwd, seconds=120)
+        try:
+            run(["pulumi", *words], env=self._env, cwd=self._cwd, seconds=120)
+        except ToolError as error:
+            if passphrase.SIGN in error.tail:
+                raise passphrase.wrong(self.paths.stack, self.paths.checkout) from error
+            raise
 
 
 def _project_directory(checkout: Path, project: str) -> Path:
