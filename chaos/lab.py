@@ -37,8 +37,8 @@ RENEW_EVERY = 15.0
 def alone(paths: StackPaths, what: str) -> Iterator[None]:
     """Be the only one that breaks this lab; raises UsageError, saying so, when another run does.
 
-    `what` is what the caller wants to do. The kernel frees the lock when its holder dies. A holder whose ./lab was killed
-    is about to be ended (machine.guard), and is waited for.
+    `what` is what the caller wants to do. The kernel frees the lock when its holder dies. A holder whose ./lab was
+    killed is about to be ended (machine.guard), and is waited for.
     """
     path = paths.faults / "run.lock"
     with contextlib.ExitStack() as held:

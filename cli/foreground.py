@@ -25,7 +25,9 @@ GRACE_SECONDS: Final = 10.0
 """What a program gets after SIGINT, and again after SIGTERM, when its time is up."""
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float | None = None, gently: float = 0.0) -> int:
+def run(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float | None = None, gently: float = 0.0
+) -> int:
     """Run `argv` with the terminal until it ends, at most `seconds` if given; its exit status, or 128 + signal number.
 
     When we are killed, it is killed with its whole tree; with `gently`, it gets SIGINT first and that many seconds.

@@ -20,6 +20,7 @@ from deploy.run import Run, ssh_inventory  # noqa: E402
 from infra.cluster import Cluster  # noqa: E402
 from machine.process import exclusive  # noqa: E402
 
+
 def perform(request: Request) -> Response:
     """Run against the real nodes, alone: two runs on one lab would undo each other's work."""
     inside = request.manifest.hypervisor.model_copy(update={"netns": None})  # where this process is already

@@ -28,7 +28,12 @@ def run_child(request: Request, *, tell: Say = say) -> Response:
     """
     argv = in_netns(request.manifest.hypervisor.netns, [sys.executable, "-m", "deploy.child"])
     process = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT,
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
         env=for_the_lab(),
     )
     ends_with_us(process.pid)

@@ -1,4 +1,4 @@
-"""Ends what a process started when that process ends, however it does: a program of its own, started by machine.process.
+"""Ends what a process started when that process ends, however it does: a program, started by machine.process.
 
     python -I -S machine/guard.py
 
@@ -49,10 +49,10 @@ def tree(roots: set[int]) -> set[int]:
 
 def send(pid: int, number: int) -> None:
     """Signal a process that may be gone."""
-    try:
+    try:  # noqa: SIM105 - contextlib takes longer to load than all the rest
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        pass  # noqa: SIM105 - contextlib takes longer to load than all the rest
+        pass
 
 
 def kill(roots: set[int]) -> None:

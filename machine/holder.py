@@ -1,4 +1,4 @@
-"""Who holds a lock: written into the lock file, so that whoever is refused learns what runs, since when, and its end."""
+"""Who holds a lock: written into the lock file, for whoever is refused: what runs, since when, how to end it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Holder:
         """This process; where a ./lab started it (pytest by ./lab verify), that one."""
         for pid in (os.getppid(), os.getpid()):
             words, found = _words(pid), guard.stat(pid)
-            if found and (pid == os.getpid() or ["-m", "cli"] == words[2:4] or ["-m", "cli"] == words[1:3]):
+            if found and (pid == os.getpid() or ["-m", "cli"] in (words[1:3], words[2:4])):
                 return cls(pid, found[1], as_typed(words))
         raise AssertionError("this process runs")
 

@@ -50,7 +50,7 @@ def find(own: Iterable[str] = ()) -> list[Orphan]:
         if not pids and not whole:
             found.append(Orphan(name, "somebody else's: who runs in it may not be looked at", (), unknown=True))
         elif not pids and _answers(name):
-            found.append(Orphan(name, "somebody else's: its libvirt answers from where we cannot see", (), unknown=True))
+            found.append(Orphan(name, "somebody else's: its libvirt answers, unseen from here", (), unknown=True))
         elif not pids:
             found.append(Orphan(name, "nothing runs in it", ()))
         elif any(_files_are_gone(pid) for pid in pids):
@@ -64,7 +64,7 @@ def remove(orphan: Orphan) -> None:
     Raises LabError for one that is somebody else's.
     """
     if orphan.unknown:
-        raise LabError(f"{orphan.id} is {orphan.why}", next="Whoever started it removes it: ./lab destroy there, as root.")
+        raise LabError(f"{orphan.id} is {orphan.why}", next="Whoever started it removes it, by ./lab destroy.")
     for pid in orphan.pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

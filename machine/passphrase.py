@@ -38,7 +38,7 @@ def salt_of(config: Path) -> str:
 
 
 def opens(passphrase: str, salt: str) -> bool:
-    """Whether `passphrase` is the one of `salt`; true also for a salt that is not understood, which is the engine's to judge."""
+    """Whether `passphrase` is the one of `salt`; true also where the salt is not understood."""
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - 0.1 s, and seldom needed
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
@@ -68,8 +68,8 @@ def wrong(stack: str, checkout: Path) -> RequirementError:
         return RequirementError(
             f"The lab's own passphrase does not open the stack {stack!r}, which was made with another one",
             where=str(own),
-            next="Export PULUMI_CONFIG_PASSPHRASE with the one it was made with; where no lab is built, removing the line"
-            f" encryptionsalt from {config} begins afresh.",
+            next="Export PULUMI_CONFIG_PASSPHRASE with the one it was made with; where no lab is built, removing the"
+            f" line encryptionsalt from {config} begins afresh.",
         )
     return RequirementError(
         f"The passphrase that {name} gives is not the one of the stack {stack!r}",

@@ -1,4 +1,4 @@
-"""Running programs: with a deadline, with the end of their output when they fail, in a namespace, never outliving us."""
+"""Running programs: with a deadline, with the end of their output when they fail, in a namespace, ended with us."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ _GUARD: Final = _Guard()
 def ends_with_us(pid: int, number: int = signal.SIGKILL, seconds: float = 0.0) -> None:
     """Have the child `pid`, and all below it, end when this process does, also by SIGKILL.
 
-    It gets the signal `number`; what is left of it after `seconds` is killed. Daemons that it started stay. For children
-    that run long; the others end by themselves.
+    It gets the signal `number`; what is left of it after `seconds` is killed. Daemons that it started stay. For
+    children that run long; the others end by themselves.
     """
     if found := guard.stat(pid):
         _GUARD.tell(f"{pid} {found[1]} {int(number)} {seconds}\n")

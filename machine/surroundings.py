@@ -74,8 +74,21 @@ NEVER: Final = (
         "another repository, as in a git hook: Pulumi and Go look at the repository they are in",
     ),
     Rule(
-        ("GOFLAGS", "GOWORK", "GOOS", "GOARCH", "GOARM", "GOAMD64", "GO386", "GOEXPERIMENT", "GOROOT", "GODEBUG")
-        + ("GO111MODULE", "GOBIN", "CGO_*"),
+        (
+            "GOFLAGS",
+            "GOWORK",
+            "GOOS",
+            "GOARCH",
+            "GOARM",
+            "GOAMD64",
+            "GO386",
+            "GOEXPERIMENT",
+            "GOROOT",
+            "GODEBUG",
+            "GO111MODULE",
+            "GOBIN",
+            "CGO_*",
+        ),
         "programs for another machine or by other rules; where modules come from (GOPROXY, GOPRIVATE, GOSUMDB, …) is"
         " the user's",
         plain=False,
@@ -97,8 +110,20 @@ NEVER: Final = (
 
 NOT_TO_THE_LAB: Final = (
     Rule(
-        ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy")
-        + ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY"),
+        (
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "ftp_proxy",
+            "no_proxy",
+            "grpc_proxy",
+            "no_grpc_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "FTP_PROXY",
+            "NO_PROXY",
+        ),
         "the lab's machines are reached directly, from inside its network; downloads go by the user's proxy",
         plain=False,
     ),
@@ -153,7 +178,7 @@ def adopt(environment: MutableMapping[str, str] | None = None) -> None:
 
 
 def in_the_way(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Variables that are set and disturb plain `pulumi` and `pytest`, or were when the launcher took them away; names."""
+    """Variables that are set and disturb plain `pulumi` and `pytest`, or were before `adopt`; their names."""
     given = os.environ if environment is None else environment
     rules = [rule for rule in NEVER if rule.plain]
     now = {name for name in given if name not in SET and any(rule.holds_for(name) for rule in rules)}
@@ -161,9 +186,7 @@ def in_the_way(environment: Mapping[str, str] | None = None) -> list[str]:
 
 
 def _without(environment: Mapping[str, str], rules: tuple[Rule, ...]) -> dict[str, str]:
-    return {
-        name: value for name, value in environment.items() if not any(rule.holds_for(name) for rule in rules)
-    }
+    return {name: value for name, value in environment.items() if not any(rule.holds_for(name) for rule in rules)}
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -35,9 +35,9 @@ status=$?
 kill -TERM -- -$watch
 exit $status
 """
-"""For bash, which sshd made the leader of a process group: the command is in that, and the watch, by `set -m`, in one of
-its own. The command is not a job in the background: bash takes such a one's input away, or takes it for ended when it
-is only stopped, or misses its end (`wait -n`). What bash itself would say, of a command that was killed, is not said."""
+"""For bash, which sshd made the leader of a process group: the command is in that, and the watch, by `set -m`, in one
+of its own. The command is not a job in the background: bash takes such a one's input away, or takes it for ended when
+it is only stopped, or misses its end (`wait -n`). What bash itself would say of a killed command is not said."""
 
 
 def tethered(command: str) -> str:

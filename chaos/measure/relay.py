@@ -1,8 +1,8 @@
 """Connections that cuts of the client port let pass, for a client library that cannot choose its local port.
 
 gRPC connects to a Unix socket of ours, without a file: its name is the kernel's choice (unix(7), abstract sockets), so
-that neither a long TMPDIR nor a sudden end has a say in it. Each connection is carried on, byte by byte, from one of the ports that belong
-to calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
+that neither a long TMPDIR nor a sudden end has a say in it. Each connection is carried on, byte by byte, from one of
+the ports that belong to calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
 """
 
 from __future__ import annotations

@@ -119,7 +119,15 @@ def test_when_we_are_killed_the_program_and_what_it_started_are_killed(tmp_path:
 def test_a_program_in_a_background_that_ignores_interrupts_is_interrupted_all_the_same(tmp_path: Path) -> None:
     """`./lab verify &` in a script: the shell has it ignore SIGINT, which Python then never handles."""
     notes = tmp_path / "notes"
-    words = [sys.executable, "-c", DRIVER, sys.executable, "-c", PATIENT.replace("signal.signal(", "0 and ("), str(notes)]
+    words = [
+        sys.executable,
+        "-c",
+        DRIVER,
+        sys.executable,
+        "-c",
+        PATIENT.replace("signal.signal(", "0 and ("),
+        str(notes),
+    ]
     words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *words]
     with subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL) as driver:
         wait_for(notes, "ready")

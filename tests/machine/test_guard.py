@@ -52,7 +52,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
                         os.kill(int(word), signal.SIGKILL)
 
 
-def start(number: int = signal.SIGKILL, seconds: float = 0, how: str = "main", life: float = 300) -> subprocess.Popen[bytes]:
+def start(
+    number: int = signal.SIGKILL, seconds: float = 0, how: str = "main", life: float = 300
+) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", STARTER, str(int(number)), str(seconds), how, TREE, str(life)]
     return subprocess.Popen(words, start_new_session=True)
 

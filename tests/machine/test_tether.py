@@ -17,7 +17,9 @@ from machine.waiting import Pending, wait_until
 
 def start(command: str, shell: str = "bash") -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
-    return subprocess.Popen([shell, "-c", tethered(command)], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    return subprocess.Popen(
+        [shell, "-c", tethered(command)], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
 
 
 def run(command: str, given: bytes = b"", shell: str = "bash") -> tuple[int, bytes, bytes]:
@@ -115,7 +117,9 @@ def test_a_command_that_is_stopped_has_not_ended(tmp_path: Path) -> None:
 
 
 def test_a_daemon_stays(tmp_path: Path) -> None:
-    with start(f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 300' >/dev/null 2>&1 </dev/null & sleep 300") as process:
+    with start(
+        f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 300' >/dev/null 2>&1 </dev/null & sleep 300"
+    ) as process:
         pid = pid_in(tmp_path / "pid")
         hang_up(process)
         gone(process.pid)
