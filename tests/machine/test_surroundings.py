@@ -153,9 +153,7 @@ def test_a_client_that_records_reaches_its_member_whatever_proxy_is_set(proxy: t
 
 
 @pytest.mark.parametrize("starter", [[str(CHECKOUT / "lab")], [sys.executable, "-P", "-m", "cli"]])
-def test_the_command_line_starts_in_an_environment_made_for_another_project(
-    tmp_path: Path, starter: list[str]
-) -> None:
+def test_the_command_line_starts_in_an_environment_made_for_another_project(tmp_path: Path, starter: list[str]) -> None:
     """A module of that project shadows one of the standard library's, and PYTHONHOME holds no library at all."""
     (tmp_path / "json.py").write_text("raise ImportError('another json')\n")
     environment = {**os.environ, **DISTURBING, "PYTHONPATH": str(tmp_path), "PYTHONHOME": str(tmp_path)}
