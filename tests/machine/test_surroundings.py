@@ -36,7 +36,7 @@ DISTURBING = {
     "GOFLAGS": "-mod=vendor",
     "GOOS": "darwin",
     "PIP_TARGET": "/opt/target",
-    "SSH_AUTH_SOCK": "/tmp/agent",
+    "SSH_AUTH_SOCK": "/run/agent",
     "BASH_ENV": "/root/.bash_env",
     "BASH_FUNC_ls%%": "() { :; }",
     "LANGUAGE": "de",
@@ -108,7 +108,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:  # noqa: N802 - http.server's name
+        def do_CONNECT(self) -> None:
             asked.append(self.path)
             self.send_error(503)
 
