@@ -79,8 +79,7 @@ class Engine:
         return self._exported()
 
     def select(self) -> None:
-        """Make the stack when there is none; raises RequirementError when the user's passphrase is not the stack's."""
-        passphrase.check(self.paths.stack, self.paths.checkout)
+        """Make the stack when there is none."""
         if self.backend is None or self.deployment() is None:
             self._quiet("stack", "select", "--create", self._stack)
 

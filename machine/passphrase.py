@@ -1,4 +1,4 @@
-"""Whether the passphrase in force opens a stack, asked before the engine is, which would not say where it has it from.
+"""Whether the passphrase in force opens a stack, asked when the engine failed, which does not say where it has it from.
 
 The engine proves a passphrase by a known text: its key is PBKDF2 of passphrase and salt, its cipher AES-256-GCM (pulumi
 sdk/v3/go/common/resource/config/crypt.go, pkg/v3/secrets/passphrase/manager.go).
@@ -17,7 +17,7 @@ from machine.environment import has_own_passphrase, passphrase_file
 from machine.errors import RequirementError
 
 ROUNDS: Final = 1_000_000
-"""Of PBKDF2 (crypt.go): 0.4 s, so only who has set a passphrase of their own is asked."""
+"""Of PBKDF2 (crypt.go): half a second, so only a failure is worth it."""
 
 VARIABLES: Final = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 """The first that is set is the engine's choice."""
@@ -53,10 +53,10 @@ def opens(passphrase: str, salt: str) -> bool:
 
 
 def check(stack: str, checkout: Path) -> None:
-    """Raise RequirementError when the user has set a passphrase, and it is not that of the stack."""
+    """Raise RequirementError when the passphrase in force is not that of the stack, or its file cannot be read."""
     name = _variable()
-    config = checkout / f"Pulumi.{stack}.yaml"
-    if name and (salt := salt_of(config)) and not opens(_value(name), salt):
+    given = _value(name) if name else _read(passphrase_file(checkout))
+    if (salt := salt_of(checkout / f"Pulumi.{stack}.yaml")) and not opens(given, salt):
         raise wrong(stack, checkout)
 
 
@@ -82,6 +82,13 @@ def wrong(stack: str, checkout: Path) -> RequirementError:
 def _variable() -> str:
     """The variable by which the user says what the passphrase is; "" when none does."""
     return next((name for name in VARIABLES if name in os.environ), "") if has_own_passphrase() else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""  # opens nothing
 
 
 def _value(name: str) -> str:

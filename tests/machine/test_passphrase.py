@@ -63,20 +63,19 @@ def test_a_file_is_read_as_the_engine_reads_it(checkout: Path, monkeypatch: pyte
         check("lab", checkout)
 
 
-def test_without_one_of_the_users_and_without_a_stack_nothing_is_asked(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: object) -> bool:
-        raise AssertionError("0.4 s for nothing")
-
-    monkeypatch.setattr(passphrase, "opens", fails)
-    check("lab", checkout)
+def test_a_stack_that_has_no_secrets_yet_is_opened_by_any(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "mine")
     check("another", checkout)
 
 
 def test_the_labs_own_that_does_not_fit_is_told_from_the_users(checkout: Path) -> None:
-    said = str(passphrase.wrong("lab", checkout))
+    (checkout / ".lab").mkdir()
+    (checkout / ".lab" / "passphrase").write_text("right\n")
+    check("lab", checkout)
+    (checkout / ".lab" / "passphrase").write_text("made by ./lab setup\n")
+    with pytest.raises(RequirementError) as error:
+        check("lab", checkout)
+    said = str(error.value)
     assert "made with another one" in said
     assert "encryptionsalt from Pulumi.lab.yaml" in said
 
