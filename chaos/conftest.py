@@ -31,6 +31,7 @@ from infra.manifest import load
 from machine.errors import LabError, UsageError
 from machine.log import say
 from machine.paths import DEFAULT_STACK, stack_paths
+from machine.surroundings import adopt
 
 if TYPE_CHECKING:  # it loads the engine's SDK, which collecting and scenarios without faults do without
     from chaos.stack.verification import Verification
@@ -79,6 +80,8 @@ _FAILED = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--stack NAME`, `--workload PROFILE`, `--seed N`, `--sequences N`, `--cuts PLACE`."""
+    # its words are taken for ours: a wrong one is reported with where it comes from
+    parser.extra_info |= {name: value for name, value in os.environ.items() if name == "PYTEST_ADDOPTS" and value}
     parser.addoption("--stack", default=None, metavar="NAME", help="which lab of this checkout (default: lab)")
     parser.addoption(
         "--workload",
@@ -97,7 +100,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks: one per scenario id and family."""
+    """The environment that the lab decides for what it starts; marks: one per scenario id and family."""
+    if not __debug__:  # pytest keeps the assertions of test modules, but steps that scenarios share have some too
+        raise pytest.UsageError(
+            "Python runs without assertions (-O, or the variable PYTHONOPTIMIZE), so that no scenario could fail."
+            " Unset PYTHONOPTIMIZE and run it again."
+        )
+    adopt()
     config.stash[_INTERRUPTS] = _Interrupts()
     config.pluginmanager.register(config.stash[_INTERRUPTS], "etcd-lab-interrupts")
     for name in sorted({*SEED_IDS, *declared_ids()}):

@@ -17,6 +17,7 @@ import typer
 
 from machine.errors import LabError
 from machine.log import say
+from machine.words import ASKING, YES, command, take
 
 COMMANDS: Final = (
     "verify",
@@ -41,9 +42,6 @@ COMMANDS: Final = (
 )
 """Modules of this package that hold a command, in the order in which `./lab --help` lists them."""
 
-PASSED_ON: Final = frozenset({"ctl", "ssh"})
-"""Commands whose words go to another program, options and all."""
-
 BUILDING: Final = frozenset({"verify", "up", "destroy", "stop", "start", "setup"})
 BREAKING: Final = frozenset({"verify", "fault", "heal"})
 
@@ -64,7 +62,8 @@ def build() -> typer.Typer:
     def common() -> None:
         """Build an etcd cluster on real machines, break it, and check what it did.
 
-        Commands about one lab take --stack NAME (default: lab); all take --debug (traceback of an error).
+        Commands about one lab take --stack NAME (default: lab); all take --debug (traceback of an error) and --yes
+        (install packages that are missing without asking).
         """
 
     for name in COMMANDS:
@@ -75,22 +74,10 @@ def build() -> typer.Typer:
 def take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
     """`words` without `--debug`, and whether it was there.
 
-    What follows `--`, and what follows the node of a command that passes words on, is left alone.
-
     >>> take_debug(["up", "--debug"])
     (['up'], True)
-    >>> take_debug(["ctl", "etcd1", "--debug", "get", "x"])
-    (['ctl', 'etcd1', '--debug', 'get', 'x'], False)
     """
-    rest = list(words)
-    for index, word in enumerate(rest):
-        if word == "--debug":
-            return rest[:index] + rest[index + 1 :], True
-        after_stack = index > 0 and rest[index - 1] == "--stack"
-        is_node = rest[0] in PASSED_ON and index > 0 and not word.startswith("-") and not after_stack
-        if word == "--" or is_node:
-            break
-    return rest, False
+    return take(words, "--debug")
 
 
 def left_by(words: Sequence[str]) -> str:
@@ -101,11 +88,11 @@ def left_by(words: Sequence[str]) -> str:
     >>> left_by(["status"])
     ''
     """
-    command = next(iter(words), "")
+    name = command(words)
     half = []
-    if command in BREAKING:
+    if name in BREAKING:
         half.append("A fault may be half-made or half-healed: ./lab heal mends all.")
-    if command in BUILDING:
+    if name in BUILDING:
         half.append("What was being built may be half-made: ./lab up goes on, ./lab destroy clears it.")
     return "".join(f" {text}" for text in half)
 
@@ -113,6 +100,8 @@ def left_by(words: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status; an error is one paragraph on standard error."""
     words, debug = take_debug(sys.argv[1:] if argv is None else argv)
+    if command(words) not in ASKING:  # the launcher has asked, or not; nothing else does
+        words, _ = take(words, YES)
     try:
         build()(args=words, prog_name="./lab")
     except SystemExit as end:

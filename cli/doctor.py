@@ -19,7 +19,6 @@ def register(app: typer.Typer) -> None:
     def doctor(
         fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
         json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-        yes: Annotated[bool, typer.Option("--yes", hidden=True)] = False,  # noqa: ARG001 - the launcher's
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Look at everything the lab requires of this machine; exit 1 when it cannot be built."""

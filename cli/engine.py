@@ -8,6 +8,7 @@ from typing import Final
 from cli import foreground
 from machine import engine
 from machine.errors import DeadlineError, LabError
+from machine.passphrase import check
 
 UPDATE_SECONDS: Final = 3600.0
 """No update takes as long: nine emulated machines get 720 s to be ready and 660 s for etcd. One that does hangs in a
@@ -29,6 +30,7 @@ class Engine(engine.Engine):
                 env={**self._env, **(extra or {})},
                 cwd=self._cwd,
                 seconds=UPDATE_SECONDS,
+                gently=foreground.GRACE_SECONDS,
             )
         except DeadlineError as error:
             deployment = self.deployment()
@@ -41,6 +43,7 @@ class Engine(engine.Engine):
                 next="It was ended. ./lab up goes on from what is there; ./lab destroy takes it all down.",
             ) from error
         if status != 0:
+            check(self.paths.stack, self.paths.checkout)
             raise LabError(
                 f"pulumi {verb} of stack {self.paths.stack!r} failed",
                 where=f"exit status {status}",

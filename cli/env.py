@@ -19,10 +19,15 @@ def register(app: typer.Typer) -> None:
         from cli.setup import prepare
         from machine.environment import pulumi_env
         from machine.paths import stack_paths
+        from machine.surroundings import in_the_way
 
         paths = stack_paths(stack)
         prepare(stack)
         # A plain `pulumi destroy` runs no program of ours, so nothing else would start it.
         wake_hypervisor(paths)
-        for name, value in sorted(pulumi_env(stack).items()):
+        added = pulumi_env(stack)
+        for name in in_the_way():
+            if name not in added:
+                typer.echo(f"unset {name}")
+        for name, value in sorted(added.items()):
             typer.echo(f"export {name}={shlex.quote(value)}")

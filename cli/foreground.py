@@ -3,13 +3,12 @@
 The program gets a process group of its own, which is made the terminal's foreground group, as a
 shell does. A SIGINT or SIGTERM for us (from a supervisor, or `kill`) is passed on once as SIGINT, so
 that the program ends in its own orderly way; a second one is passed on as SIGTERM. When we are killed
-outright, the kernel sends the program SIGINT.
+outright, the program ends too, with all that it started (machine.process.ends_with_us).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,23 +19,22 @@ from types import FrameType
 from typing import Final
 
 from machine.errors import DeadlineError, ToolError
-
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-
+from machine.process import ends_with_us
 
 GRACE_SECONDS: Final = 10.0
 """What a program gets after SIGINT, and again after SIGTERM, when its time is up."""
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float | None = None) -> int:
+def run(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float | None = None, gently: float = 0.0
+) -> int:
     """Run `argv` with the terminal until it ends, at most `seconds` if given; its exit status, or 128 + signal number.
 
+    When we are killed, it is killed with its whole tree; with `gently`, it gets SIGINT first and that many seconds.
     Raises KeyboardInterrupt after the program has ended, when it was interrupted on the way; DeadlineError after it
     was ended because its time was up.
     """
     terminal = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
 
     def prepare() -> None:
         os.setpgid(0, 0)
@@ -45,9 +43,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: floa
             with contextlib.suppress(OSError):
                 os.tcsetpgrp(terminal, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # we died before the line above took effect
-            os._exit(1)
+        # A shell without job control starts what runs in its background with SIGINT ignored, for good.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     try:
         child = subprocess.Popen(
@@ -59,6 +56,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: floa
         )
     except FileNotFoundError as error:
         raise ToolError(f"{argv[0]} is not installed", next="Run ./lab setup.") from error
+    ends_with_us(child.pid, signal.SIGINT if gently else signal.SIGKILL, gently)
     with _passing_on(child) as interrupted, _terminal_back(terminal):
         status = _wait(child, seconds)
     if status is None:
@@ -90,7 +88,10 @@ def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[Callable[[], bool]]:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(signal.SIGINT if len(seen) == 1 else signal.SIGTERM)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        wanted.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield lambda: bool(seen)
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from cli.options import DEFAULT_STACK, StackOption
@@ -14,7 +12,6 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def setup(
-        yes: Annotated[bool, typer.Option("--yes", hidden=True)] = False,  # noqa: ARG001 - the launcher's
         stack: StackOption = DEFAULT_STACK,
     ) -> None:
         """Get the tools, etcd and the guest image; make the passphrase and the stack."""

@@ -120,4 +120,4 @@ def _of_deleted_checkouts(names: set[str]) -> Iterator[Found]:
 
     own = {StackPaths(CHECKOUT, name).hypervisor_id for name in names}
     for one in orphans.find(own):
-        yield Found("-", f"hypervisor {one.id}", one.why, ours=True, remove=partial(orphans.remove, one))
+        yield Found("-", f"hypervisor {one.id}", one.why, ours=not one.unknown, remove=partial(orphans.remove, one))

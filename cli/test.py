@@ -70,13 +70,12 @@ def _set_up() -> None:
 
 def run_part(part: Part) -> int:
     """Run one part in a child process; 0 passed, 1 failed, 130 interrupted."""
-    import os
-
     from cli import foreground
     from machine.paths import CHECKOUT
+    from machine.surroundings import for_all
 
     argv = [sys.executable, "-m", "pytest", "tests", "-m", MARKS[part]]
-    status = foreground.run(argv, env=os.environ, cwd=CHECKOUT)
+    status = foreground.run(argv, env=for_all(), cwd=CHECKOUT)
     if status == NOTHING_SELECTED and part is Part.soak:
         return 0
     return 0 if status == 0 else 1

@@ -200,12 +200,11 @@ def play(directory: Path, stack: str, scenarios: str) -> int:
 
 def scenario_env(stack: str, directory: Path) -> Mapping[str, str]:
     """Environment of the scenarios: the engine's, the lab they are about, the run they belong to."""
-    import os
-
     from chaos.report import RUN_VARIABLE
     from machine.environment import pulumi_env
+    from machine.surroundings import for_all
 
-    return {**os.environ, **pulumi_env(stack), "ETCD_LAB_STACK": stack, RUN_VARIABLE: str(directory)}
+    return {**for_all(), **pulumi_env(stack), "ETCD_LAB_STACK": stack, RUN_VARIABLE: str(directory)}
 
 
 def _finish(recorder: Recorder, stack: str, started: float) -> None:

@@ -2,7 +2,7 @@
 
 It is a process of its own because gevent must patch the standard library before anything else is
 imported, and must never do so in a process that speaks gRPC (Pulumi's, etcd3's). It runs inside the
-lab's network namespace. Logs go to standard error.
+lab's network namespace, and ends with whoever started it (deploy.runner). Logs go to standard error.
 
 Exit status: 0 all went well, 1 a host or the cluster failed, 2 the request was no good.
 """
@@ -11,10 +11,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import ctypes  # noqa: E402 - after the patch, as everything
-import os  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
+import sys  # noqa: E402 - after the patch, as everything
 
 from pydantic import ValidationError  # noqa: E402
 
@@ -22,15 +19,6 @@ from deploy.protocol import Request, Response  # noqa: E402
 from deploy.run import Run, ssh_inventory  # noqa: E402
 from infra.cluster import Cluster  # noqa: E402
 from machine.process import exclusive  # noqa: E402
-
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-
-
-def die_with_parent() -> None:
-    """Let the kernel end this process when whoever started it is gone (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        raise SystemExit(1)
 
 
 def perform(request: Request) -> Response:
@@ -43,7 +31,6 @@ def perform(request: Request) -> Response:
 
 def main() -> int:
     """Read the request, perform it, write the response."""
-    die_with_parent()
     try:
         request = Request.model_validate_json(sys.stdin.buffer.read())
     except ValidationError as error:

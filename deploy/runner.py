@@ -13,7 +13,8 @@ from deploy.protocol import Request, Response
 from machine.errors import DeadlineError, ToolError
 from machine.log import Say, say
 from machine.paths import CHECKOUT
-from machine.process import in_netns, tail
+from machine.process import ends_with_us, in_netns, tail
+from machine.surroundings import for_the_lab
 
 GRACE_SECONDS = 30.0
 """How much longer than its own limit the child may live."""
@@ -27,8 +28,15 @@ def run_child(request: Request, *, tell: Say = say) -> Response:
     """
     argv = in_netns(request.manifest.hypervisor.netns, [sys.executable, "-m", "deploy.child"])
     process = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+        env=for_the_lab(),
     )
+    ends_with_us(process.pid)
     stderr, process.stderr = process.stderr, None  # communicate() must leave it to the reader
     assert stderr is not None  # noqa: S101 - it is a pipe
     lines: list[str] = []

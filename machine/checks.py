@@ -257,7 +257,9 @@ def _image(plan: Plan) -> Result:
 
 def _leftovers(plan: Plan) -> Result:
     found = orphans.find(_own_hypervisors(plan))
-    return warn("; ".join(f"{one.id}: {one.why}" for one in found)) if found else ok("none")
+    left = [f"{one.id}: {one.why}" for one in found if not one.unknown]
+    others = [f"{one.id}: {one.why}" for one in found if one.unknown]
+    return warn("; ".join(left + others)) if left else ok("; ".join(["none of ours", *others]) if others else "none")
 
 
 def _own_hypervisors(plan: Plan) -> set[str]:
@@ -308,6 +310,8 @@ def _fix_passphrase(plan: Plan, _say: Say) -> None:
 
 def _fix_leftovers(plan: Plan, say: Say) -> None:
     for one in orphans.find(_own_hypervisors(plan)):
+        if one.unknown:
+            continue
         say(f"Removing {one.id} ({one.why})")
         orphans.remove(one)
 

@@ -1,14 +1,14 @@
 """A module of ours in a process of its own: one JSON object a line in, and out.
 
 Workers, recording clients and the sampler are such processes: each has its own interpreter, inside the lab's namespace,
-so that nothing this process does delays it. Its standard input's end is its order to end, so it never outlives us.
+so that nothing this process does delays it. Its standard input's end is its order to end, so it never outlives us. Its
+environment is what machine.surroundings has for whatever speaks with the lab.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -17,7 +17,8 @@ from typing import IO, Any, Final
 
 from machine.errors import LabError
 from machine.paths import CHECKOUT
-from machine.process import in_netns, tail
+from machine.process import ends_with_us, in_netns, tail
+from machine.surroundings import for_the_lab
 
 Line = dict[str, Any]
 
@@ -43,9 +44,10 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             cwd=CHECKOUT,
-            env={**os.environ, **(env or {})},
+            env={**for_the_lab(), **(env or {})},
             start_new_session=True,  # Ctrl-C is for us; the pipe's end ends it
         )
+        ends_with_us(self._process.pid)  # also while it does something that takes long
         self._said: list[str] = []
         self._drainer = threading.Thread(target=self._drain, daemon=True)
         self._drainer.start()

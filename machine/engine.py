@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from machine import engine_state as state
-from machine import environment
-from machine.errors import LabError
+from machine import environment, passphrase
+from machine.errors import LabError, ToolError
 from machine.log import Heartbeat, Say, say
 from machine.paths import StackPaths
 from machine.process import run
+from machine.surroundings import for_all
 from machine.waiting import Pending, wait_until
 
 MARK = "ETCD_LAB_UPDATE"
@@ -48,7 +49,7 @@ class Engine:
         self._mark = f"{MARK}={own if project == state.PROJECT else f'{own}/{project}'}"
         name, _, value = self._mark.partition("=")
         self._added = {**environment.pulumi_env(paths.stack), name: value}
-        self._env = {**os.environ, **self._added}
+        self._env = {**for_all(), **self._added}
 
     @property
     def name(self) -> str:
@@ -224,7 +225,12 @@ class Engine:
         return state.parse_export(done.stdout)
 
     def _quiet(self, *words: str) -> None:
-        run(["pulumi", *words], env=self._env, cwd=self._cwd, seconds=120)
+        try:
+            run(["pulumi", *words], env=self._env, cwd=self._cwd, seconds=120)
+        except ToolError as error:
+            if passphrase.SIGN in error.tail:
+                raise passphrase.wrong(self.paths.stack, self.paths.checkout) from error
+            raise
 
 
 def _project_directory(checkout: Path, project: str) -> Path:

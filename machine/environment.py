@@ -16,6 +16,7 @@ from typing import Final
 from machine.errors import RequirementError
 from machine.paths import CHECKOUT, DEFAULT_STACK, stack_paths
 from machine.process import exclusive, write_private
+from machine.surroundings import SET, local_grpc
 from machine.toolchain import PLUGIN, Tools, locate
 from machine.versions import LIBVIRT_PLUGIN
 
@@ -40,10 +41,11 @@ def pulumi_env(stack: str = DEFAULT_STACK, *, checkout: Path = CHECKOUT, tools: 
         "VIRTUAL_ENV": str(_python_environment()),
         "PULUMI_PYTHON_CMD": str(_python_environment() / "bin" / "python"),
         "PULUMI_SKIP_UPDATE_CHECK": "1",
-        "PYTHONDONTWRITEBYTECODE": "",  # the engine starts our code several times: compiled once is enough
         "PULUMI_ERROR_OUTPUT_STRING": "1",  # str() of an output is an error, not a warning in a file
         "PULUMI_STACK": stack,
         MARK: str(checkout),
+        **{name: value for name, value in SET.items() if name.startswith("PYTHON")},
+        **local_grpc(os.environ),
     }
     own_home = checkout / ".lab" / "pulumi"
     if not has_own_login(checkout):

@@ -16,7 +16,7 @@ from typing import Final
 from machine.errors import ToolError
 from machine.log import Say
 from machine.paths import cache_dir
-from machine.process import exclusive, run, tail
+from machine.process import ends_with_us, exclusive, run, tail
 
 MODULES: Final = Path(__file__).parent / "gomodules"
 
@@ -62,6 +62,7 @@ class Go:
             child = subprocess.Popen(
                 argv, cwd=cwd, env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
             )
+            ends_with_us(child.pid)
             try:
                 while child.poll() is None:
                     try:

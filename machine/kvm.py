@@ -19,7 +19,7 @@ from typing import IO, Final, Literal
 
 from machine.log import Say, say
 from machine.paths import cache_dir
-from machine.process import exclusive, tail, write_private
+from machine.process import ends_with_us, exclusive, tail, write_private
 
 DEVICE: Final = Path("/dev/kvm")
 QEMU: Final = "qemu-system-x86_64"
@@ -101,6 +101,7 @@ def _try(argv: Sequence[str], seconds: float) -> Probe:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError as error:
         return Probe("tcg", f"{argv[0]}: {error.strerror}")
+    ends_with_us(child.pid)
     assert child.stdout is not None  # noqa: S101 - a pipe was asked for
     try:
         seen = _read_until(child.stdout, started + seconds)

@@ -43,19 +43,30 @@ def exists(netns: str) -> bool:
 
 
 def processes(netns: str) -> list[int]:
-    """Process ids inside the namespace, as `ip netns pids` gives them; [] when there is none."""
+    """Process ids inside the namespace, as `ip netns pids` gives them, of those that we may look at; [] without it."""
+    return look(netns)[0]
+
+
+def look(netns: str) -> tuple[list[int], bool]:
+    """Process ids inside the namespace, and whether that is all: who may not look at a process cannot say where it is.
+
+    Only root sees every process (proc(5), ptrace(2)), and not even root does without CAP_SYS_PTRACE.
+    """
     if not exists(netns):
-        return []
+        return [], True
     here = path_of(netns).stat()
-    found = []
+    found, whole = [], os.geteuid() == 0  # else some may not even be listed (proc(5), hidepid)
     for pid in all_processes():
         try:
             there = Path(f"/proc/{pid}/ns/net").stat()
-        except OSError:  # ended meanwhile, or not ours to look at
+        except PermissionError:
+            whole = False
+            continue
+        except OSError:  # ended meanwhile
             continue
         if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
             found.append(pid)
-    return found
+    return found, whole
 
 
 def all_processes() -> Iterator[int]:

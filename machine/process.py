@@ -1,15 +1,20 @@
-"""Running programs: with a deadline, with the end of their output when they fail, in a namespace."""
+"""Running programs: with a deadline, with the end of their output when they fail, in a namespace, ended with us."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Final
 
+from machine import guard
 from machine.errors import DeadlineError, ToolError
 
 TAIL_LINES = 20
@@ -91,6 +96,53 @@ def run(
             tail=tail(completed.stderr or completed.stdout),
         )
     return completed
+
+
+class _Guard:
+    """The program that outlives this process by a moment, and ends its children (machine/guard.py)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: IO[bytes] | None = None
+        self._owner = 0
+
+    def tell(self, line: str) -> None:
+        with self._lock:
+            if self._orders is None or self._owner != os.getpid():  # a fork has none of its own
+                self._orders, self._owner = self._start(), os.getpid()
+            try:
+                self._orders.write(line.encode())
+            except BrokenPipeError:  # somebody ended it
+                self._orders = self._start()
+                self._orders.write(line.encode())
+
+    @staticmethod
+    def _start() -> IO[bytes]:
+        started = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,  # neither Ctrl-C nor a terminal that is closed ends it
+        )
+        started.returncode = 0  # it ends after us: nothing here waits for it
+        assert started.stdin is not None  # noqa: S101 - it is a pipe
+        return started.stdin
+
+
+_GUARD: Final = _Guard()
+
+
+def ends_with_us(pid: int, number: int = signal.SIGKILL, seconds: float = 0.0) -> None:
+    """Have the child `pid`, and all below it, end when this process does, also by SIGKILL.
+
+    It gets the signal `number`; what is left of it after `seconds` is killed. Daemons that it started stay. For
+    children that run long; the others end by themselves.
+    """
+    if found := guard.stat(pid):
+        _GUARD.tell(f"{pid} {found[1]} {int(number)} {seconds}\n")
 
 
 @contextlib.contextmanager

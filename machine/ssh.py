@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from machine.errors import DeadlineError, ToolError
 from machine.process import Completed, exclusive, in_netns, run, tail
+from machine.tether import tethered
 
 Stage = Literal["connect", "host key", "login", "session"]
 
@@ -131,10 +132,15 @@ class Shell:
             )
         return result
 
-    def exec_argv(self, command: Sequence[str], tty: bool) -> list[str]:
-        """Words for os.execvp: `command` on the node, or a login shell when it is empty; connects first."""
+    def exec_argv(self, command: Sequence[str], tty: bool, ends_with_us: bool = False) -> list[str]:
+        """Words for os.execvp: `command` on the node, or a login shell when it is empty; connects first.
+
+        With `ends_with_us`, the command is ended on the node when this ssh is gone (machine.tether).
+        """
         self.open()
         remote = [shlex.join(command)] if command else []
+        if ends_with_us and remote:
+            remote = [tethered(remote[0])]
         options, target = self._through()[:-1], self._through()[-1]
         return [*options, "-t" if tty else "-T", target, *remote]
 

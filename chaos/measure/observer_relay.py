@@ -1,7 +1,8 @@
 """Connections that cuts of the client port let pass, for a client library that cannot choose its local port.
 
-gRPC connects to a Unix socket of ours; each connection is carried on, byte by byte, from one of the ports that belong
-to calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
+gRPC connects to a Unix socket of ours, without a file: its name is the kernel's choice (unix(7), abstract sockets), so
+that neither a long TMPDIR nor a sudden end has a say in it. Each connection is carried on, byte by byte, from one of
+the ports that belong to calls which only observe (infra.manifest.OBSERVER_PORTS). TLS goes through it end to end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from pathlib import Path
 from typing import Final
 
 from infra.manifest import OBSERVER_PORTS
@@ -20,14 +20,18 @@ _CHUNK: Final = 65536
 
 
 class Relay:
-    """Listens at `path` for as long as the process lives, and carries every connection on to `address`:`port`."""
+    """Listens for as long as the process lives, and carries every connection on to `address`:`port`.
 
-    def __init__(self, path: Path, address: str, port: int) -> None:
-        self.target = f"unix:{path}"
+    `target` is where, as gRPC names it; it is reached from the network namespace in which it was made.
+    """
+
+    def __init__(self, address: str, port: int) -> None:
         self._address = address
         self._port = port
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
+        self._listener.bind("")  # a free name of five digits
+        self.name: bytes = self._listener.getsockname()
+        self.target = f"unix-abstract:{self.name[1:].decode()}"
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
 

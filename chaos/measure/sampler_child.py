@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ SILENT: Final = 2
 
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -38,10 +38,10 @@ _OPTIONS: Final = (
 class Member:
     """One member and the connection to it."""
 
-    def __init__(self, node: str, address: str, relays: Path, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, node: str, address: str, credentials: grpc.ChannelCredentials | None) -> None:
         self.node = node
         host, _, port = address.rpartition(":")
-        self._relay = Relay(relays / node, host, int(port))
+        self._relay = Relay(host, int(port))
         self._options = (*_OPTIONS, ("grpc.ssl_target_name_override", host), ("grpc.default_authority", address))
         self._credentials = credentials
         self._channel = self._open()
@@ -84,7 +84,7 @@ def main() -> None:
         ca, cert, key = (Path(path).read_bytes() for path in order["tls"])
         credentials = grpc.ssl_channel_credentials(ca, key, cert)
     ended, lock = threading.Event(), threading.Lock()
-    with Path(order["path"]).open("a") as stream, tempfile.TemporaryDirectory(prefix="etcd-lab-") as relays:
+    with Path(order["path"]).open("a") as stream:
 
         def follow(member: Member, lag: float) -> None:
             due = time.monotonic() + lag
@@ -98,7 +98,7 @@ def main() -> None:
                     stream.flush()
                 due = max(due + order["period"], time.monotonic())  # a late one is left out, not made up for
 
-        members = [Member(node, address, Path(relays), credentials) for node, address in order["nodes"]]
+        members = [Member(node, address, credentials) for node, address in order["nodes"]]
         threads = [
             threading.Thread(target=follow, args=(member, order["period"] * number / len(members)), daemon=True)
             for number, member in enumerate(members)

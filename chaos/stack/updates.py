@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -15,6 +14,8 @@ from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
 from machine.engine import Engine
+from machine.process import ends_with_us
+from machine.surroundings import for_all
 from machine.versions import PULUMI
 
 END_SECONDS: Final = 10.0
@@ -72,9 +73,10 @@ class Cli(automation.PulumiCommand):
         told, and given END_SECONDS.
         """
         words = [self.command, "--non-interactive", *args]
-        environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
+        environment = {**for_all(), **additional_env, "PULUMI_AUTOMATION_API": "true"}
         pipe = subprocess.PIPE
         with subprocess.Popen(words, stdout=pipe, stderr=pipe, cwd=cwd, env=environment, encoding="utf-8") as process:
+            ends_with_us(process.pid)  # with what it started
             try:
                 out, err = process.communicate()
             except KeyboardInterrupt:

@@ -26,6 +26,7 @@ from chaos.stack.provider import Attached
 from chaos.stack.resource import FaultResource
 from chaos.stack.state import NOTHING, Standing, foreign, outputs_with, standing
 from infra.manifest import Manifest
+from machine import passphrase
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, PROJECT
 from machine.errors import LabError
@@ -147,6 +148,8 @@ class Verification:
         for failed in told.failed.values():
             raise failed
         unhealed = any(result.action == "heal" and not result.proved for result in told.results)  # fails its deletion
+        if failure is not None and passphrase.SIGN in str(failure):
+            raise passphrase.wrong(self._engine.paths.stack, self._engine.paths.checkout)
         if failure is not None and not unhealed:
             raise LabError(
                 f"The engine failed: {tail(str(failure), 12)}",

@@ -19,6 +19,7 @@ import grpc
 
 CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),  # whatever the environment names: members are reached directly
     ("grpc.service_config_disable_resolution", 1),
     # reconnect soon: gRPC's own backoff would grow to two minutes and hide the member's return
     ("grpc.initial_reconnect_backoff_ms", 100),

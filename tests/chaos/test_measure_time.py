@@ -200,7 +200,7 @@ def test_unavailability_is_told_per_member_with_its_resolution() -> None:
     assert told["a"]["resolution_seconds"] == 0.25  # type: ignore[index]
 
 
-def test_a_relay_carries_bytes_both_ways_from_a_port_of_observers(tmp_path: Path) -> None:
+def test_a_relay_carries_bytes_both_ways_from_a_port_of_observers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         seen: list[int] = []
 
@@ -212,10 +212,10 @@ def test_a_relay_carries_bytes_both_ways_from_a_port_of_observers(tmp_path: Path
 
         thread = threading.Thread(target=serve)
         thread.start()
-        relay = Relay(tmp_path / "r", "127.0.0.1", server.getsockname()[1])
+        relay = Relay("127.0.0.1", server.getsockname()[1])
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
-            client.connect(str(tmp_path / "r"))
+            client.connect(relay.name)
             client.sendall(b"hello")
             assert client.recv(5) == b"HELLO"
             assert client.recv(5) == b""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli import foreground
+from machine import guard
 from machine.errors import DeadlineError, ToolError
 from machine.waiting import Pending, wait_until
 
@@ -19,7 +20,7 @@ import os, sys
 from pathlib import Path
 from cli import foreground
 try:
-    sys.exit(foreground.run(sys.argv[1:], env=os.environ, cwd=Path.cwd()))
+    sys.exit(foreground.run(sys.argv[1:], env=os.environ, cwd=Path.cwd(), gently=float(os.environ.get("GENTLY", "0"))))
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -89,10 +90,57 @@ def test_a_signal_for_us_reaches_the_program_as_one_interrupt(tmp_path: Path, nu
     assert notes.read_text() == "ready\ninterrupted\n"
 
 
-def test_when_we_are_killed_the_program_is_interrupted(tmp_path: Path) -> None:
+def test_when_we_are_killed_the_program_may_be_interrupted_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notes = tmp_path / "notes"
+    monkeypatch.setenv("GENTLY", "10")
     words = [sys.executable, "-c", DRIVER, sys.executable, "-c", PATIENT, str(notes)]
     with subprocess.Popen(words, start_new_session=True) as driver:
         wait_for(notes, "ready")
         driver.kill()
     wait_for(notes, "interrupted")
+
+
+def test_when_we_are_killed_the_program_and_what_it_started_are_killed(tmp_path: Path) -> None:
+    deaf = "trap '' INT TERM HUP; setsid sleep 300 & echo $! >below; echo $$ >pid; wait"
+    with subprocess.Popen([sys.executable, "-c", DRIVER, "bash", "-c", deaf], cwd=tmp_path) as driver:
+        wait_for(tmp_path / "pid", "\n")
+        driver.kill()
+    pids = [int((tmp_path / name).read_text()) for name in ("pid", "below")]
+
+    def probe() -> None:
+        if left := [pid for pid in pids if guard.stat(pid)]:
+            raise Pending(f"{left} live")
+
+    wait_until(probe, "their end", seconds=10, every=0.02)
+
+
+def test_a_program_in_a_background_that_ignores_interrupts_is_interrupted_all_the_same(tmp_path: Path) -> None:
+    """`./lab verify &` in a script: the shell has it ignore SIGINT, which Python then never handles."""
+    notes = tmp_path / "notes"
+    words = [
+        sys.executable,
+        "-c",
+        DRIVER,
+        sys.executable,
+        "-c",
+        PATIENT.replace("signal.signal(", "0 and ("),
+        str(notes),
+    ]
+    words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *words]
+    with subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL) as driver:
+        wait_for(notes, "ready")
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(timeout=20) == 130
+
+
+def test_a_run_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    words = [sys.executable, "-c", DRIVER, sys.executable, "-c", PATIENT, str(notes)]
+    with subprocess.Popen(["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *words], start_new_session=True) as driver:
+        wait_for(notes, "ready")
+        driver.send_signal(signal.SIGHUP)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(timeout=20) == 130
+    assert notes.read_text() == "ready\ninterrupted\n", "one interrupt, by SIGTERM"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from machine import capacity, checks, doctor, kvm, netns, orphans
 from machine.checks import CHECKS, Check, Plan, Result
-from machine.errors import RequirementError, ToolError
+from machine.errors import LabError, RequirementError, ToolError
 from machine.log import Say
 from machine.paths import StackPaths
 
@@ -229,3 +230,65 @@ def test_sockets_without_a_namespace_are_a_leftover_and_can_go(tmp_path: Path, m
 
     assert found.id == "etcdlab-0badcafe"
     assert [path.name for path in tmp_path.iterdir()] == ["feedbeef"]
+
+
+@pytest.fixture
+def of_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A namespace of somebody, as one sees it whose processes these are not."""
+    monkeypatch.setattr(orphans, "run_root", lambda: tmp_path / "run")
+    monkeypatch.setattr(netns, "NETNS_DIR", tmp_path / "netns")
+    monkeypatch.setattr(netns, "exists", lambda _name: True)
+    (tmp_path / "netns").mkdir()
+    (tmp_path / "netns" / "etcdlab-0badcafe").touch()
+    return tmp_path
+
+
+def test_a_namespace_whose_processes_may_not_be_looked_at_is_somebody_elses(
+    plan: Plan, of_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user without root, and root without the right to trace: what may not be looked at is not gone."""
+    real = Path.stat
+
+    def stat(path: Path, **words: bool) -> os.stat_result:
+        if str(path).startswith("/proc/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **words)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (found,) = orphans.find()
+    assert found.unknown
+    with pytest.raises(LabError, match="somebody else's"):
+        orphans.remove(found)
+    check = by_id("leftovers")
+    result = checks.look(check, plan)
+    assert result.level == "ok"
+    assert "none of ours; etcdlab-0badcafe: somebody else's" in result.found
+    assert check.fix is not None
+    check.fix(plan, lambda _line: None)
+    assert (of_root / "netns" / "etcdlab-0badcafe").exists()
+
+
+def test_a_user_who_does_not_even_see_the_processes_cannot_judge(
+    of_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc mounted with hidepid=2."""
+    monkeypatch.setattr(netns, "all_processes", lambda: iter(()))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert [one.unknown for one in orphans.find()] == [True]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert [one.unknown for one in orphans.find()] == [False], "root sees all, and nothing runs in it"
+
+
+def test_a_hypervisor_that_answers_is_alive_though_no_process_of_it_is_seen(
+    of_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/run is shared with another container, whose processes have their own numbers."""
+    monkeypatch.setattr(netns, "all_processes", lambda: iter(()))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (of_root / "run" / "0badcafe").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as libvirt:
+        monkeypatch.chdir(of_root / "run" / "0badcafe")
+        libvirt.bind("libvirt-sock")
+        libvirt.listen()
+        assert [one.unknown for one in orphans.find()] == [True]
+    assert [one.unknown for one in orphans.find()] == [False]
