@@ -16,7 +16,9 @@ from chaos import artefacts, checks
 from chaos.declared import told as told_of
 from chaos.heal import heal_lab, leftovers
 from chaos.lab import Lab, alone
+from chaos.measure.preflight import missing_sources
 from chaos.measure.session import Measures
+from chaos.measure.sources import Missing
 from chaos.oracle.calibration import Calibration, calibrate
 from chaos.play import Declared, Play
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
@@ -171,6 +173,17 @@ def calibration(lab: Lab, recorder: Recorder) -> Calibration:
 
 
 @pytest.fixture(scope="session")
+def missing(lab: Lab, recorder: Recorder, calibration: Calibration) -> list[Missing]:  # noqa: ARG001 - healthy first
+    """Sources of evidence that this lab lacks: named before anything is broken, and in the report."""
+    found = missing_sources(lab)
+    recorder.report.evidence = [one.as_json() for one in found]
+    recorder.write()
+    for one in found:
+        say(f"Evidence: {one}. {one.next}".rstrip())
+    return found
+
+
+@pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> Plan:
     """What `--workload` asks for; ends the run with status 2 when it cannot be understood."""
     try:
@@ -199,19 +212,21 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     workers: Pool,
     workload: Plan,
     calibration: Calibration,
+    missing: list[Missing],
 ) -> Iterator[Play]:
     """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
     play = Play(lab, scenario_recorder, verification)
     play.machine = calibration.machine
+    play.missing = missing
     measured = ExitStack()
     started = time.monotonic()
     failed = True
     try:
         with play.step("steady state before", "every member is healthy") as step:
             step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
-        play.measures = measured.enter_context(Measures(lab, scenario_recorder))
+        play.measures = measured.enter_context(Measures(lab, scenario_recorder, missing))
         checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)

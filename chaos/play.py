@@ -17,6 +17,7 @@ from chaos.faults.registry import kind
 from chaos.lab import Lab
 from chaos.measure.expect import expect, patience
 from chaos.measure.session import Measures
+from chaos.measure.sources import Missing, without_fault
 from chaos.oracle.judge import Judgement
 from chaos.oracle.machine import Machine
 from chaos.report import FaultEntry, ScenarioRecorder, Step, StepRun
@@ -70,6 +71,8 @@ class Play:
         self.recorder = recorder
         self.machine = Machine()
         """What calibration measured; until then nothing."""
+        self.missing: Sequence[Missing] = ()
+        """Sources of evidence that this lab lacks, known before the run."""
         self.measures: Measures | None = None
         """Samples and events of this scenario, while it is measured."""
         self._in_force: list[tuple[Fault, FaultEntry]] = []
@@ -163,7 +166,13 @@ class Play:
     # -- faults ---------------------------------------------------------------------------------------------
 
     def inject(self, name: str, *words: str, **params: Param) -> Fault:
-        """Inject a fault and require its proof; it is healed at the end at the latest."""
+        """Inject a fault and require its proof; it is healed at the end at the latest.
+
+        Raises InconclusiveError, with nothing touched, where the evidence is missing that its proof rests on.
+        """
+        if gone := without_fault(self.missing, name, self.lab.manifest.node_names):
+            with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows"):
+                raise InconclusiveError(f"{name} cannot be proved, so it was not injected: {gone}")
         fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
         if self.measures is not None and not self.recorder.scenario.faults:
             self.measures.phase_ends("before")

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from chaos.elections import CLOCK, SLOW_MACHINE
-from chaos.measure.expect import first_event, own_term
+from chaos.measure.expect import first_event, own_term, unseen
 from chaos.measure.figures import leader_change
 from chaos.oracle.timing import Timing
 from chaos.play import Play, scenario, since
@@ -174,9 +174,9 @@ def restarted(play: Play, nodes: tuple[str, ...], fault: str, service: str) -> s
         said = [one for one in seen if begun_ns <= one.at_ns <= ended_ns]
         lookups = [one for one in said if "lookup" in one.text or "no such host" in one.text]
         change = leader_change(said, begun_ns, ended_ns)
-        text = (
-            f"{what} restarted: {well}, {'an' if change else 'no'} election, {len(lookups)} log lines of failed lookups"
-        )
+        unknown = unseen(play)
+        election = "an election" if change else "no election" if not unknown else f"an election or not{unknown}"
+        text = f"{what} restarted: {well}, {election}, {len(lookups)} log lines of failed lookups"
         if lookups:
             text += f" (such as {lookups[0].text[:120]!r})"
         step.observed(text)

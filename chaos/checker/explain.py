@@ -53,8 +53,10 @@ def _others(history: History, rows: Sequence[int]) -> str:
     left = len(history) - len(set(rows))
     if not left:
         return ": they are the whole history"
-    return f", wherever the other {left} operations of this history are placed" if left > 1 else (
-        ", wherever the one other operation of this history is placed"
+    return (
+        f", wherever the other {left} operations of this history are placed"
+        if left > 1
+        else (", wherever the one other operation of this history is placed")
     )
 
 

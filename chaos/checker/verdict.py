@@ -119,7 +119,9 @@ def _nothing_acknowledged(history: History) -> str:
         return "there is nothing to judge: the history holds no operation"
     failed = int((history.outcome == Outcome.FAIL).sum())
     outcomes = ", ".join(
-        f"{count} {what}" for count, what in ((failed, "failed"), (len(history) - failed, "of unknown outcome")) if count
+        f"{count} {what}"
+        for count, what in ((failed, "failed"), (len(history) - failed, "of unknown outcome"))
+        if count
     )
     return f"there is nothing to judge: no operation was acknowledged ({outcomes})"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, named, resolve
+from chaos.measure.sources import in_settings, without_fault
 from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
 
@@ -156,6 +157,8 @@ class Fault(ABC):
         fault.check_power(lab)
         fault.check_beside(others)
         fault.check(lab)
+        if gone := without_fault(in_settings(lab.manifest), cls.name, fault.nodes):
+            raise UsageError(f"{cls.name} cannot be proved on this lab: {gone}", where="etcd-extra", next=gone.next)
         return fault
 
     def value(self, name: str) -> Any:  # noqa: ANN401 - whole, number or word, as declared

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chaos.measure.events import Event, Kind, late_heartbeat, rounds
+from chaos.measure.sources import Missing, lacking, without_rule
 from chaos.oracle.calibration import probe
 from chaos.oracle.context import Context
 from chaos.oracle.judge import Judgement, compare, interval, told_interval
@@ -21,11 +22,14 @@ from machine.errors import DeadlineError, InconclusiveError
 if TYPE_CHECKING:
     from chaos.play import Play
 
+LOG_AGAIN = "Set etcd-extra.log-level to info, run ./lab up, and play it again."
+
 
 def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | None, **case: Any) -> Judgement:  # noqa: ANN401
     """Compare; on a miss look closer: at rounds in etcd's logs within `window` (ns), and at the machine as it is now.
 
-    Raises AssertionError outside of what is allowed, InconclusiveError where the machine was too slow to tell.
+    Raises AssertionError outside of what is allowed, InconclusiveError where the machine was too slow to tell, or where
+    the logs are missing that would tell of further rounds.
     """
     by = rule(name)
     context = Context(timing=Timing.of(play.lab.manifest), machine=play.machine, **case)
@@ -40,6 +44,8 @@ def expect(play: Play, name: str, observed: float, *, window: tuple[int, int] | 
             found = compare(observed, by, context)
         if found.verdict == "outside" and by.excused:
             found = compare(observed, by, replace(context, machine=context.machine.beside(_now(play))))
+        if found.verdict == "outside" and (gone := without_rule(missing(play), name, play.lab.manifest.node_names)):
+            found = replace(found, verdict="inconclusive", why=f"{found.why}, but {gone}")
         step.observed(found.why)
         told = play.recorder.scenario.metrics.get("judgements", [])
         play.metric("judgements", [*told, found.as_json()])
@@ -65,6 +71,8 @@ def patience(play: Play) -> Iterator[None]:
         if not (slow := play.machine.too_slow_for(timing)):
             seen = play.measures.collect() if play.measures else []
             slow = _late(seen, (begun_ns, time.monotonic_ns())).too_slow_for(timing) or _now(play).too_slow_for(timing)
+        if not slow and (gone := lacking(missing(play), "warnings", play.lab.manifest.node_names)):
+            raise InconclusiveError(f"{error.what}, but {gone}", where=error.where, next=LOG_AGAIN) from error
         if not slow:
             raise
         raise InconclusiveError(
@@ -103,17 +111,33 @@ def first_event(play: Play, kind: Kind, begin_ns: int, *, node: str = "", text: 
         if event.kind == kind and event.at_ns >= begin_ns and node in ("", event.node) and text in event.text:
             return event
     raise InconclusiveError(
-        f"etcd's log does not show {kind} {text}".rstrip(), where=node or "all nodes", next="./lab logs NODE shows it."
+        f"etcd's log does not show {kind} {text}".rstrip() + unseen(play, node),
+        where=node or "all nodes",
+        next="./lab logs NODE shows it.",
     )
+
+
+def missing(play: Play) -> list[Missing]:
+    """Sources of evidence that are missing in this scenario, from the start or as found until now."""
+    return play.measures.missing if play.measures else list(play.missing)
+
+
+def unseen(play: Play, node: str = "") -> str:
+    """Why etcd's log may not show something, to be added to a sentence; "" where all of it was read."""
+    gone = lacking(missing(play), "log", [node] if node else play.lab.manifest.node_names)
+    return f", but {gone}" if gone else ""
 
 
 def own_term(play: Play, node: str, begin_ns: int, end_ns: int, known: int) -> int:
     """The term that a member had reached between two times: the highest of its campaigns in its own log, else `known`.
 
     Maintenance.Status does not tell it: its raftTerm is the term of the last entry applied (E etcdserver/server.go,
-    setTerm), which stays still on a member that is alone, with pre-vote or without.
+    setTerm), which stays still on a member that is alone, with pre-vote or without. So raises InconclusiveError where
+    that log is not there to be read: without it every member would seem to stay where it was.
     """
     seen = play.measures.collect() if play.measures else []
+    if why := play.measures.unread(node) if play.measures else "nothing is measured":
+        raise InconclusiveError(f"The term of {node} cannot be known: {why}", where=node, next=LOG_AGAIN)
     campaigns = (
         event.term or 0
         for event in seen
