@@ -157,7 +157,7 @@ class Traffic:
         for one in (*self._asked, *(each for found in self._ends.values() for each in found)):
             if one.done() and not one.cancelled() and (error := one.exception()) is not None:
                 node, _, reason = str(error).partition(" shows no metrics: ")
-                why[node] = reason or str(error)
+                why[node] = (reason or str(error)).rstrip(".")
         return [f"metrics of {node}: {reason}" for node, reason in sorted(why.items())]
 
     def finish(self) -> dict[str, object]:
