@@ -163,6 +163,31 @@ def fetch(shell: Shell, since: float, known: str = "", seconds: float = 40.0) ->
     return known + done.stdout if cursor else done.stdout
 
 
+_WHOLE: Final = (
+    "journalctl -q --no-pager -o cat -n 1 --until=@{since} | head -n 1 | wc -l; "
+    "journalctl -q --no-pager -o cat -u systemd-journald.service --since=@{since} | grep -c 'Suppressed .*etcd.service'"
+)
+
+
+def lost(shell: Shell, since: float, seconds: float = 40.0) -> str:
+    """What a node's journal has dropped since a second of the guest's wall clock, in words; "" for nothing.
+
+    It was rotated when it holds nothing from before (journald.conf, SystemMaxUse); lines over RateLimitBurst are
+    suppressed, and journald says so. Raises LabError.
+    """
+    said = shell.run(_WHOLE.format(since=max(1, round(since))), seconds=seconds, check=False).stdout.split()
+    if len(said) != 2:
+        return "whether lines were dropped is not known"
+    return "; ".join(
+        words
+        for words, there in (
+            ("it was rotated meanwhile, so that its beginning is gone", said[0] == "0"),
+            ("journald suppressed lines of etcd, which came too fast", said[1] != "0"),
+        )
+        if there
+    )
+
+
 def unplaced(text: str, clock: ClockMap) -> int:
     """Lines of boots that were never read, which `parse` leaves out."""
     boots = Counter(re.findall(r'"_BOOT_ID" ?: ?"(\w+)"', text))

@@ -128,6 +128,8 @@ class Measures:
     def finish(self) -> None:
         """Collect, and put the figures into the report."""
         seen = self.collect()
+        if not any("clock" in entry.name for entry in self._faults):
+            self._each("journal", self._whole)
         samples = self.samples
         end_ns = time.monotonic_ns()
         history = self._history()
@@ -173,6 +175,10 @@ class Measures:
 
     def _open_node(self, node: str) -> None:
         self._since[node] = self._read(node).wall - 1
+
+    def _whole(self, node: str) -> None:
+        if node in self._since and (words := events.lost(self._lab.shell(node), self._since[node])):
+            self._say(f"log of {node}: {words}")
 
     def _read(self, node: str) -> Reading:
         reading = self._lab.inside.ask(self._lab.shell(node), read_clock, "run")

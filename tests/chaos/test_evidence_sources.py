@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from chaos.etcd_unit import wait_ended
 from chaos.faults.registry import kind
 from chaos.measure import events, preflight
 from chaos.measure import expect as module
@@ -31,6 +32,7 @@ from chaos.play import Play
 from chaos.report import Recorder, Report, Scenario, ScenarioRecorder
 from infra.cluster import EndpointStatus
 from machine.errors import DeadlineError, InconclusiveError, LabError, UsageError
+from machine.paths import CHECKOUT
 from machine.ssh import SshError
 from tests.manifests import manifest
 
@@ -75,6 +77,12 @@ def test_the_table_names_rules_and_faults_that_there_are() -> None:
         assert set(source.rules) <= set(RULES), source.name
         for fault in source.faults:
             assert kind(fault).name == fault
+
+
+def test_the_documentation_has_every_source() -> None:
+    page = (CHECKOUT / "docs" / "oracle.md").read_text()
+    for source in SOURCES.values():
+        assert f"| {source.title} | `{source.file}` | {source.rests}" in page
 
 
 def test_every_rule_whose_figure_depends_on_rounds_rests_on_the_log() -> None:
@@ -353,3 +361,20 @@ def test_pages_that_were_not_read_are_named_with_the_reason(tmp_path: Path) -> N
     traffic = Traffic(cast("Any", None), tmp_path / "traffic.jsonl")
     traffic._asked = [done]
     assert traffic.problems == ["metrics of b: HTTP status 404"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("1\n0\n", ""), ("0\n0\n", "rotated"), ("1\n2\n", "suppressed"), ("0\n2\n", "suppressed"), ("", "not known")],
+)
+def test_a_journal_that_dropped_lines_is_said(answer: str, words: str) -> None:
+    shell: Any = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=answer))
+    found = events.lost(shell, 1000.0)
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_the_end_of_a_member_whose_log_goes_elsewhere_is_not_waited_for() -> None:
+    lab: Any = SimpleNamespace(manifest=manifest(etcd_extra={"log-outputs": "/var/log/etcd.log"}))
+    with pytest.raises(InconclusiveError, match=r"Why etcd1 ends cannot be read.*log-outputs"):
+        wait_ended(lab, "etcd1", "boot", 60)
