@@ -54,7 +54,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         step.observed("seen")
     proof = (Proof("p", "here", "yes", "yes", True),)
     for action in ("inject", "heal"):
-        result = Result("f1", "pause", action, (("etcd1",),), "host", 1, 2, 3, proof)  # type: ignore[arg-type]
+        result = Result("f1", "pause", action, (("etcd1",),), "host", 1, 2, 3, proof)
         if action == "inject":
             entry = scenario.fault_injected(result)
         else:
