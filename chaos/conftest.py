@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chaos.evidence.sources import Missing
 from chaos.harness import artefacts, end_checks
 from chaos.harness.declare import Declared
 from chaos.harness.lab_run import LabRun
@@ -21,6 +22,7 @@ from chaos.lab.lab import Lab
 from chaos.lab.lock import alone
 from chaos.measure.calibration import Calibration, calibrate
 from chaos.measure.measures import Measures
+from chaos.measure.preflight import missing_sources
 from chaos.report import EXIT_CODES, Recorder, Scenario, ScenarioRecorder
 from chaos.stack.state import told as told_of
 from chaos.workload.client import Endpoint
@@ -190,6 +192,17 @@ def calibration(lab_run: LabRun, recorder: Recorder) -> Calibration:
 
 
 @pytest.fixture(scope="session")
+def missing(lab: Lab, recorder: Recorder, calibration: Calibration) -> list[Missing]:  # noqa: ARG001 - healthy first
+    """Sources of evidence that this lab lacks: named before anything is broken, and in the report."""
+    found = missing_sources(lab)
+    recorder.report.evidence = [one.as_json() for one in found]
+    recorder.write()
+    for one in found:
+        say(f"Evidence: {one}. {one.next}".rstrip())
+    return found
+
+
+@pytest.fixture(scope="session")
 def workload(request: pytest.FixtureRequest) -> Plan:
     """What `--workload` asks for; ends the run with status 2 when it cannot be understood."""
     try:
@@ -218,19 +231,21 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     workers: Pool,
     workload: Plan,
     calibration: Calibration,
+    missing: list[Missing],
 ) -> Iterator[Play]:
     """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
     play = Play(lab_run, scenario_recorder, verification)
     play.machine = calibration.machine
+    play.missing = missing
     measured = ExitStack()
     started = time.monotonic()
     failed = True
     try:
         with play.step("steady state before", "every member is healthy") as step:
             step.observed(told(play.lab.cluster.wait_healthy(STEADY_SECONDS)))
-        play.measures = measured.enter_context(Measures(play.lab, lab_run.pages, scenario_recorder))
+        play.measures = measured.enter_context(Measures(play.lab, lab_run.pages, scenario_recorder, missing))
         end_checks.begin(play, workers, workload, declared.workload)
         yield play
         failed = request.node.stash.get(_FAILED, True)

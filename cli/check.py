@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Check a recorded history, with the watch.jsonl and wal/ beside it, if there.
 
-        Exit 0 linearizable, 1 violation, 3 unknown.
+        Exit 0 linearizable, 1 violation, 3 unknown, as when nothing was acknowledged.
         """
         from chaos.checker.run import check_run
         from machine.errors import UsageError

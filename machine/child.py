@@ -61,6 +61,12 @@ class Child:
         """Whether its process runs."""
         return self._process.poll() is None
 
+    def last_words(self) -> str:
+        """How it ended by itself, with what it said last."""
+        self._drainer.join(1)
+        said = tail("".join(self._said), 2) or "it said nothing"
+        return f"{self._title} ended with status {self._process.poll()}: {said}"
+
     def say(self, line: Mapping[str, object]) -> None:
         """Tell it something."""
         stream = _stream(self._process.stdin)

@@ -38,14 +38,26 @@ def unordered(history: History, steps: Sequence[Step], result: Result, limit: Li
     core = [one for one in story.steps if one.must]
     what = f"key {history.keys[min(keys)]}" if len(keys) == 1 else f"{len(keys)} keys"
     if len(core) <= SHOWN:
-        start = f", whatever {what} held before," if story.starts else ""
-        why = f"No order of these operations on {what} explains all their answers{start} and whatever else happened."
         rows = [one.row for one in core]
+        start = f", whatever {what} held before" if story.starts else ""
+        why = f"No order of these operations on {what} explains all their answers{start}{_others(history, rows)}."
     else:
         done = len([row for row in result.order if row >= 0])
         why = f"The longest order found explains {done} operations on {what}; then none of the last ones can be next."
         rows = [*[row for row in result.order if row >= 0][-5:], *result.stuck[:SHOWN]]
     return violation(history, "no order exists", why, rows, min(keys) if len(keys) == 1 else None)
+
+
+def _others(history: History, rows: Sequence[int]) -> str:
+    """How much of this history makes no difference to a contradiction between `rows`."""
+    left = len(history) - len(set(rows))
+    if not left:
+        return ": they are the whole history"
+    return (
+        f", wherever the other {left} operations of this history are placed"
+        if left > 1
+        else (", wherever the one other operation of this history is placed")
+    )
 
 
 def invented(history: History, steps: Sequence[Step]) -> Violation | None:

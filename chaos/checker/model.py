@@ -127,6 +127,11 @@ class History:
     def __len__(self) -> int:
         return len(self.line)
 
+    @property
+    def acknowledged(self) -> int:
+        """Operations that were answered: all that a verdict can rest on."""
+        return int((self.outcome == Outcome.OK).sum())
+
     def takes_revision(self) -> Flags:
         """Which acknowledged operations certainly took a revision (a revoke may or may not have)."""
         changed = (self.kind == Kind.PUT) | (((self.kind == Kind.DELETE) | (self.kind == Kind.CAS)) & (self.count > 0))

@@ -60,7 +60,8 @@ def check_with_logs(
     """
     report = check(history, events, seconds=seconds)
     left = open_writes(history, report.settled)
-    copies = logs() if left and report.verdict != Verdict.VIOLATION else None
+    # without an answer there is nothing to judge, whatever the logs say of the writes
+    copies = logs() if left and history.acknowledged and report.verdict != Verdict.VIOLATION else None
     if copies is None:
         return Settled(report)
     missed, found = dict(copies.missed), Evidence()

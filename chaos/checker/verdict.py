@@ -97,6 +97,8 @@ def _decide(history: History, events: Sequence[Event], known: Sequence[Told], li
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
     ok = history.outcome == Outcome.OK
+    if not history.acknowledged:
+        return Verdict.UNKNOWN, None, _nothing_acknowledged(history), {}
     speaks = ok & ~np.isin(history.kind, (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE))
     carries = history.revision >= 0
     mods = (
@@ -109,6 +111,19 @@ def _decide(history: History, events: Sequence[Event], known: Sequence[Told], li
     if bool((carries | ~speaks).all()):
         return _numbered(history, sorted({*told(history, events), *known}), limit)
     return _mixed(history, limit)
+
+
+def _nothing_acknowledged(history: History) -> str:
+    """Why a history without an acknowledged operation says nothing: any cluster, also none, leaves such a one."""
+    if not len(history):
+        return "there is nothing to judge: the history holds no operation"
+    failed = int((history.outcome == Outcome.FAIL).sum())
+    outcomes = ", ".join(
+        f"{count} {what}"
+        for count, what in ((failed, "failed"), (len(history) - failed, "of unknown outcome"))
+        if count
+    )
+    return f"there is nothing to judge: no operation was acknowledged ({outcomes})"
 
 
 def _search(history: History, limit: Limit) -> Found:

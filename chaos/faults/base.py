@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
+from chaos.evidence.sources import in_settings, without_fault
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, named, resolve
@@ -155,6 +156,8 @@ class Fault(ABC):
         fault.check_power(lab)
         fault.check_beside(others)
         fault.check(lab)
+        if gone := without_fault(in_settings(lab.manifest), cls.name, fault.nodes):
+            raise UsageError(f"{cls.name} cannot be proved on this lab: {gone}", where="etcd-extra", next=gone.next)
         return fault
 
     def value(self, name: str) -> Any:  # noqa: ANN401 - whole, number or word, as declared

@@ -6,11 +6,12 @@ What judges a scenario (judging, end_checks) needs no more than this; injecting 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from chaos.evidence.sources import Missing
 from chaos.harness.lab_run import LabRun
 from chaos.lab.lab import Lab
 from chaos.measure.measures import Measures
@@ -30,6 +31,8 @@ class ScenarioContext:
         self.recorder = recorder
         self.machine = Machine()
         """What calibration measured; until then nothing."""
+        self.missing: Sequence[Missing] = ()
+        """Sources of evidence that this lab lacks, known before the run."""
         self.measures: Measures | None = None
         """Samples and events of this scenario, while it is measured."""
         self.workload: WorkloadSession | None = None

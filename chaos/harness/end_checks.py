@@ -113,7 +113,7 @@ class Checks:
             with self._kept():
                 self._hashes()
         with self._kept():
-            history = load_history(self.session.merge())
+            history = self._history()
             if self.healthy:
                 with self._kept():
                     self._ledger(history)
@@ -121,6 +121,17 @@ class Checks:
         wrong = [one for one in self._trouble if not isinstance(one, InconclusiveError)]
         if self._trouble:
             raise (wrong or self._trouble)[0]
+
+    def _history(self) -> History:
+        """What the clients recorded, as one history; one that cannot be read is a step that proves nothing."""
+        try:
+            return load_history(self.session.merge())
+        except (LabError, OSError, ValueError) as error:
+            with self.play.step("history", "every operation that the clients recorded"):
+                raise InconclusiveError(
+                    f"The history cannot be read, so nothing of it was checked: {error}",
+                    where=str(self.session.directory),
+                ) from error
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -288,6 +299,15 @@ class Checks:
                 raise InconclusiveError(
                     f"The checker cannot decide: {report.reason}", where=str(self.session.directory)
                 )
+            if not events and self._watched():
+                raise InconclusiveError(
+                    "No watch told of anything, though one was to be kept all through: events were not checked",
+                    where=str(watch),
+                )
+
+    def _watched(self) -> bool:
+        """Whether a worker was to watch all through."""
+        return any(self.session.plan.watched(index) for index in range(len(self.session.pool.nodes)))
 
     def _logs(self, events: list[Event]) -> Copies | None:
         """The members' logs, where no watch told everything; None too where they are not to be trusted."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from chaos.evidence.sources import Missing, lacking, without_rule
 from chaos.harness.context import ScenarioContext
 from chaos.measure.calibration import probe
 from chaos.measure.events import Event, Kind, late_heartbeat, rounds
@@ -18,6 +19,8 @@ from chaos.oracle.rules import rule
 from chaos.oracle.timing import Timing
 from chaos.workload.outcome import Op
 from machine.errors import DeadlineError, InconclusiveError
+
+LOG_AGAIN = "Set etcd-extra.log-level to info, run ./lab up, and play it again."
 
 
 def expect(
@@ -30,7 +33,8 @@ def expect(
 ) -> Judgement:
     """Compare; on a miss look closer: at rounds in etcd's logs within `window` (ns), and at the machine as it is now.
 
-    Raises AssertionError outside of what is allowed, InconclusiveError where the machine was too slow to tell.
+    Raises AssertionError outside of what is allowed, InconclusiveError where the machine was too slow to tell, or where
+    the logs are missing that would tell of further rounds.
     """
     by = rule(name)
     context = Context(timing=Timing.of(play.lab.manifest), machine=play.machine, **case)
@@ -45,6 +49,8 @@ def expect(
             found = compare(observed, by, context)
         if found.verdict == "outside" and by.excused:
             found = compare(observed, by, replace(context, machine=context.machine.beside(_now(play))))
+        if found.verdict == "outside" and (gone := without_rule(missing(play), name, play.lab.manifest.node_names)):
+            found = replace(found, verdict="inconclusive", why=f"{found.why}, but {gone}")
         step.observed(found.why)
         told = play.recorder.scenario.metrics.get("judgements", [])
         play.metric("judgements", [*told, found.as_json()])
@@ -70,6 +76,8 @@ def patience(play: ScenarioContext) -> Iterator[None]:
         if not (slow := play.machine.too_slow_for(timing)):
             seen = play.measures.collect() if play.measures else []
             slow = _late(seen, (begun_ns, time.monotonic_ns())).too_slow_for(timing) or _now(play).too_slow_for(timing)
+        if not slow and (gone := lacking(missing(play), "warnings", play.lab.manifest.node_names)):
+            raise InconclusiveError(f"{error.what}, but {gone}", where=error.where, next=LOG_AGAIN) from error
         if not slow:
             raise
         raise InconclusiveError(
@@ -108,17 +116,33 @@ def first_event(play: ScenarioContext, kind: Kind, begin_ns: int, *, node: str =
         if event.kind == kind and event.at_ns >= begin_ns and node in ("", event.node) and text in event.text:
             return event
     raise InconclusiveError(
-        f"etcd's log does not show {kind} {text}".rstrip(), where=node or "all nodes", next="./lab logs NODE shows it."
+        f"etcd's log does not show {kind} {text}".rstrip() + unseen(play, node),
+        where=node or "all nodes",
+        next="./lab logs NODE shows it.",
     )
+
+
+def missing(play: ScenarioContext) -> list[Missing]:
+    """Sources of evidence that are missing in this scenario, from the start or as found until now."""
+    return play.measures.missing if play.measures else list(play.missing)
+
+
+def unseen(play: ScenarioContext, node: str = "") -> str:
+    """Why etcd's log may not show something, to be added to a sentence; "" where all of it was read."""
+    gone = lacking(missing(play), "log", [node] if node else play.lab.manifest.node_names)
+    return f", but {gone}" if gone else ""
 
 
 def own_term(play: ScenarioContext, node: str, begin_ns: int, end_ns: int, known: int) -> int:
     """The term that a member had reached between two times: the highest of its campaigns in its own log, else `known`.
 
     Maintenance.Status does not tell it: its raftTerm is the term of the last entry applied (E etcdserver/server.go,
-    setTerm), which stays still on a member that is alone, with pre-vote or without.
+    setTerm), which stays still on a member that is alone, with pre-vote or without. So raises InconclusiveError where
+    that log is not there to be read: without it every member would seem to stay where it was.
     """
     seen = play.measures.collect() if play.measures else []
+    if why := play.measures.unread(node) if play.measures else "nothing is measured":
+        raise InconclusiveError(f"The term of {node} cannot be known: {why}", where=node, next=LOG_AGAIN)
     campaigns = (
         event.term or 0
         for event in seen

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from chaos.evidence.sources import without_fault
 from chaos.faults.base import Action, Fault, Result, describe
 from chaos.faults.parameters import Param
 from chaos.faults.registry import kind
@@ -78,7 +79,13 @@ class Play(ScenarioContext):
     # -- faults ---------------------------------------------------------------------------------------------
 
     def inject(self, name: str, *words: str, **params: Param) -> Fault:
-        """Inject a fault and require its proof; it is healed at the end at the latest."""
+        """Inject a fault and require its proof; it is healed at the end at the latest.
+
+        Raises InconclusiveError, with nothing touched, where the evidence is missing that its proof rests on.
+        """
+        if gone := without_fault(self.missing, name, self.lab.manifest.node_names):
+            with self.step(f"inject {name} on {' | '.join(words)}", "the fault is in force, and shows"):
+                raise InconclusiveError(f"{name} cannot be proved, so it was not injected: {gone}")
         fault = kind(name).declare(self.lab, words, params, others=[other for other, _ in self._in_force])
         if self.measures is not None and not self.recorder.scenario.faults:
             self.measures.phase_ends("before")

@@ -10,6 +10,7 @@ import datetime
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Final, Literal
 
 from chaos.measure.clocks import ClockMap
 from infra.view import go_seconds
+from machine.errors import ToolError
+from machine.process import tail
 from machine.ssh import Shell
 
 Kind = Literal["election", "leader-lost", "leader-elected", "slow-apply", "health", "power", "process", "other"]
@@ -49,7 +52,14 @@ _COMMAND: Final = (
     "journalctl -u etcd.service --no-pager -q -o json --output-fields=MESSAGE,PRIORITY {start} "
     '| grep -v -e traceutil -e \'"level":"debug"\' | tail -n {lines}'
 )
-_LINES: Final = 20000
+LINES: Final = 20000
+"""Lines of one node's journal that are fetched at most, the newest ones."""
+
+_CONSOLE: Final = re.compile(
+    r"^(\S+)\t(debug|info|warn|error|dpanic|panic|fatal)\t(?:[\w./-]+\t)*?(?:\S+\.go:\d+\t)?([^\t]*)(?:\t(\{.*\}))?$",
+    re.I,
+)
+"""etcd's `log-format: console` (zap's console encoder): time, level, logger, caller, message, fields as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +118,14 @@ def unwrap(said: str) -> tuple[str, str, float | None]:
     >>> unwrap('{"level":"warn","ts":"2026-01-01T00:00:01.5Z","msg":"lost leader","took":"1s"}')
     ('lost leader took=1s', 'warn', 1767225601.5)
     """
-    if not said.startswith("{"):
-        return said, "", None
+    fields: dict[str, Any]
     try:
-        fields: dict[str, Any] = json.loads(said)
+        if console := _CONSOLE.match(said):
+            fields = json.loads(console[4] or "{}") | {"ts": console[1], "level": console[2].lower(), "msg": console[3]}
+        elif said.startswith("{"):
+            fields = json.loads(said)
+        else:
+            return said, "", None
     except ValueError:
         return said, "", None
     words = [str(fields.pop("msg", ""))]
@@ -139,11 +153,45 @@ def fetch(shell: Shell, since: float, known: str = "", seconds: float = 40.0) ->
     """Journal lines of etcd on a node since a second of the guest's wall clock. Raises LabError.
 
     What is `known` of it is not asked for again: each line takes an emulated guest 3 ms. Gives all, that included.
+    Raises LabError too when journalctl complains, as it does of a place in the journal that was rotated away.
     """
     cursor = _last_cursor(known)
     start = f"--after-cursor={shlex.quote(cursor)}" if cursor else f"--since=@{max(1, round(since))}"
-    fresh = shell.run(_COMMAND.format(start=start, lines=_LINES), seconds=seconds, check=False).stdout
-    return known + fresh if cursor else fresh
+    done = shell.run(_COMMAND.format(start=start, lines=LINES), seconds=seconds, check=False)
+    if not done.stdout and done.stderr.strip():
+        raise ToolError(f"The journal of {shell.name} cannot be read: {tail(done.stderr, 2)}")
+    return known + done.stdout if cursor else done.stdout
+
+
+_WHOLE: Final = (
+    "journalctl -q --no-pager -o cat -n 1 --until=@{since} | head -n 1 | wc -l; "
+    "journalctl -q --no-pager -o cat -u systemd-journald.service --since=@{since} | grep -c 'Suppressed .*etcd.service'"
+)
+
+
+def lost(shell: Shell, since: float, seconds: float = 40.0) -> str:
+    """What a node's journal has dropped since a second of the guest's wall clock, in words; "" for nothing.
+
+    It was rotated when it holds nothing from before (journald.conf, SystemMaxUse); lines over RateLimitBurst are
+    suppressed, and journald says so. Raises LabError.
+    """
+    said = shell.run(_WHOLE.format(since=max(1, round(since))), seconds=seconds, check=False).stdout.split()
+    if len(said) != 2:
+        return "whether lines were dropped is not known"
+    return "; ".join(
+        words
+        for words, there in (
+            ("it was rotated meanwhile, so that its beginning is gone", said[0] == "0"),
+            ("journald suppressed lines of etcd, which came too fast", said[1] != "0"),
+        )
+        if there
+    )
+
+
+def unplaced(text: str, clock: ClockMap) -> int:
+    """Lines of boots that were never read, which `parse` leaves out."""
+    boots = Counter(re.findall(r'"_BOOT_ID" ?: ?"(\w+)"', text))
+    return sum(count for boot, count in boots.items() if boot not in clock.boots())
 
 
 def _last_cursor(text: str) -> str:

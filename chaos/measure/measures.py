@@ -1,7 +1,8 @@
 """Everything that is measured all through one scenario, as a context manager around it.
 
 Sampling runs beside it; guest clocks are read at both ends, etcd's journals are fetched at the end, and the figures go
-into the scenario's metrics. What cannot be measured is said in `measurement_problems` and changes no verdict.
+into the scenario's metrics. What cannot be measured is said in `measurement_problems`, and figures that would rest on
+it are left out; a rule that needs it is inconclusive (chaos.harness.judging).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final, Protocol, Self
 
 import orjson
 
+from chaos.evidence.sources import SOURCES, Missing, lacking
 from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.measure import events, figures
@@ -59,8 +61,13 @@ class Recording(Protocol):
 class Measures:
     """Samples, events and figures of one scenario of `recorder`, on `lab`."""
 
-    def __init__(self, lab: Lab, pages: Pages, recorder: Recording) -> None:
+    def __init__(self, lab: Lab, pages: Pages, recorder: Recording, known: Sequence[Missing] = ()) -> None:
+        """`known`: sources of evidence that this lab lacks from the start."""
         self.problems: list[str] = []
+        self._known = tuple(known)
+        self._unread: dict[str, str] = {}
+        """Nodes with a link whose log could not be read the last time, and why."""
+        self._read_last: frozenset[str] = frozenset()
         self._lab = lab
         self._recorder = recorder
         self._readings: list[Reading] = []
@@ -94,6 +101,17 @@ class Measures:
         """Every sample so far, in order of time."""
         return sorted(self._sampler.rows, key=lambda one: one.at_ns)
 
+    @property
+    def missing(self) -> list[Missing]:
+        """Sources of evidence that are missing, from the start or as found while measuring."""
+        return [*self._known, *(Missing("log", node, why) for node, why in self._unread.items())]
+
+    def unread(self, node: str) -> str:
+        """Why the last `collect` has no log of a node; "" where it has."""
+        if gone := lacking(self.missing, "log", [node]):
+            return str(gone)
+        return "" if node in self._read_last else f"the log of {node} was not read: no link, or no power"
+
     def collect(self) -> list[Event]:
         """etcd's log since the scenario's beginning, on the host's time line, and the power of the machines.
 
@@ -101,25 +119,38 @@ class Measures:
         """
         texts: dict[str, str] = {}
 
+        self._unread = {}
+
         def one(node: str) -> None:
+            self._unread[node] = "it was not read to its end"
             self._read(node)
             # where a clock was set, what was written meanwhile may bear any date: `at_ns` sorts it out
             moved = any("clock" in entry.name for entry in self._faults)
             since = 0.0 if moved else self._since.get(node, 0.0)
             texts[node] = self._logs[node] = events.fetch(self._lab.shell(node), since, self._logs.get(node, ""))
+            del self._unread[node]
 
         self._each("log", one)
         stops = [entry.injected_ns for entry in self._faults if _stops(entry)]
+        self._read_last = frozenset(texts)
         found: list[Event] = []
         for node, text in texts.items():
             clock = ClockMap([reading for reading in self._readings if reading.node == node], stops)
             found += [event for event in events.parse(node, text, clock) if event.at_ns >= self._begun_ns]
+            if lines := events.unplaced(text, clock):
+                self._say(
+                    f"log of {node}: {lines} lines are of a boot whose clock was never read, so they are left out"
+                )
+            if text.count("\n") >= events.LINES:
+                self._say(f"log of {node}: only its newest {events.LINES} lines were read")
         found += power_events(self._faults)
         return events.write_events(self._recorder.evidence_dir / "events.jsonl", found)
 
     def finish(self) -> None:
         """Collect, and put the figures into the report."""
         seen = self.collect()
+        if not any("clock" in entry.name for entry in self._faults):
+            self._each("journal", self._whole)
         samples = self.samples
         end_ns = time.monotonic_ns()
         history = self._history()
@@ -134,12 +165,16 @@ class Measures:
                 events=seen,
                 history=history,
             )
-            told.append({"fault": f"{entry.name} {entry.target}", **found})
+            told.append({"fault": f"{entry.name} {entry.target}", **_proper(found, self.missing)})
         if told:
             self._recorder.metric("recovery", told)
         if history:
             self._recorder.metric("unavailability", unavailability(history))
         self._recorder.metric("traffic", self._traffic.finish())
+        for problem in (*(f"samples: {one}" for one in self._sampler.problems), *self._traffic.problems):
+            self._say(problem)
+        for one in self._known:
+            self._say(str(one))
         self._recorder.metric(
             "measured",
             {
@@ -151,6 +186,8 @@ class Measures:
             },
         )
         if self.problems:
+            # in its order, and once: logs are read more than once in a scenario
+            self.problems = list(dict.fromkeys(self.problems))
             self._recorder.metric("measurement_problems", self.problems)
 
     @property
@@ -159,6 +196,10 @@ class Measures:
 
     def _open_node(self, node: str) -> None:
         self._since[node] = self._read(node).wall - 1
+
+    def _whole(self, node: str) -> None:
+        if node in self._since and (words := events.lost(self._lab.shell(node), self._since[node])):
+            self._say(f"log of {node}: {words}")
 
     def _read(self, node: str) -> Reading:
         reading = self._lab.inside.ask(self._lab.shell(node), read_clock, "run")
@@ -175,6 +216,8 @@ class Measures:
                 call(node)
             except LabError as error:
                 self._say(f"{what} of {node}: {error.what}")
+                if what == "log":
+                    self._unread[node] = error.what
 
         with ThreadPoolExecutor(max(1, len(nodes))) as pool:
             list(pool.map(tried, nodes))
@@ -186,15 +229,27 @@ class Measures:
         path = self._recorder.evidence_dir / "history.jsonl"
         if not path.exists():
             return []
-        rows = []
+        rows, bad = [], 0
         for line in path.read_bytes().splitlines():
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError:
+                bad += 1
                 continue
             if isinstance(row, dict) and "invoke_ns" in row:
                 rows.append(row)
+        if bad:
+            self._say(f"history: {bad} lines cannot be read, so outages are without them")
+        if not any(row.get("outcome") == "ok" for row in rows):
+            self._say("history: no operation was acknowledged")
         return rows
+
+
+def _proper(found: dict[str, object], missing: Sequence[Missing]) -> dict[str, object]:
+    """Figures without those that a missing source would have told: what is left of it would be a guess."""
+    lost = {name for one in missing for name in SOURCES[one.source].figures}
+    # a leader by the samples stays; that it was lost, and in how many rounds, is the log's alone
+    return {name: value for name, value in found.items() if name not in lost}
 
 
 def unavailability(history: Sequence[Mapping[str, Any]]) -> dict[str, object]:

@@ -150,6 +150,16 @@ class Traffic:
             self._read += 1
             self._ends[phase] = self._pages.read()
 
+    @property
+    def problems(self) -> list[str]:
+        """Pages that could not be read, each member's last reason: those of members that were down then, too."""
+        why: dict[str, str] = {}
+        for one in (*self._asked, *(each for found in self._ends.values() for each in found)):
+            if one.done() and not one.cancelled() and (error := one.exception()) is not None:
+                node, _, reason = str(error).partition(" shows no metrics: ")
+                why[node] = (reason or str(error)).rstrip(".")
+        return [f"metrics of {node}: {reason}" for node, reason in sorted(why.items())]
+
     def finish(self) -> dict[str, object]:
         """Figures of the scenario for the report. The readings go into a file."""
         self._pages.allowance.sampling(False)

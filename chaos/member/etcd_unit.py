@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from chaos.evidence.sources import in_settings, lacking
 from chaos.lab.lab import Lab
 from infra.cluster import EndpointStatus
-from machine.errors import LabError
+from machine.errors import DeadlineError, InconclusiveError, LabError
 from machine.waiting import Pending, wait_until
 
 ABREAST = 20
@@ -73,7 +74,12 @@ def clock(lab: Lab, node: str) -> str:
 
 
 def wait_ended(lab: Lab, node: str, since: str, seconds: float) -> EtcdUnit:
-    """Wait until the member has ended by itself, with a reason in its log."""
+    """Wait until the member has ended by itself, with a reason in its log.
+
+    Raises InconclusiveError where the lab's settings keep that log from us.
+    """
+    if gone := lacking(in_settings(lab.manifest), "lines", [node]):
+        raise InconclusiveError(f"Why {node} ends cannot be read: {gone}", where="etcd-extra", next=gone.next)
 
     def ended() -> EtcdUnit:
         unit = look(lab, node, since)
@@ -87,8 +93,9 @@ def wait_ended(lab: Lab, node: str, since: str, seconds: float) -> EtcdUnit:
 def what_it_does(lab: Lab, node: str, since: str, seconds: float) -> str:
     """Wait until it is clear what a member does with damaged data, and say it: it ends again and again, or serves.
 
-    Raises DeadlineError when it does neither.
+    Raises DeadlineError when it does neither, InconclusiveError where its last words could not be read.
     """
+    gone = lacking(in_settings(lab.manifest), "lines", [node])
 
     def seen() -> str:
         status: dict[str, EndpointStatus] = {one.node: one for one in lab.cluster.status()}
@@ -103,4 +110,9 @@ def what_it_does(lab: Lab, node: str, since: str, seconds: float) -> str:
             return f"ends again and again: {unit}"
         raise Pending(f"{unit}; {own.error or f'applied {own.raft_applied_index}'}")
 
-    return wait_until(seen, f"what etcd on {node} does", seconds=seconds, every=1)
+    try:
+        return wait_until(seen, f"what etcd on {node} does", seconds=seconds, every=1)
+    except DeadlineError as error:
+        if gone is None:
+            raise
+        raise InconclusiveError(f"{error.what}; {gone}", where="etcd-extra", next=gone.next) from error

@@ -99,6 +99,8 @@ class Report(BaseModel):
     machine: Machine | None = None
     calibration: dict[str, Any] | None = None
     """What was measured before faults, and what follows from it."""
+    evidence: list[dict[str, str]] | None = None
+    """Sources of evidence that the lab lacked before the first fault: source, node, why, and what rests on it."""
     workload: dict[str, Any] | None = None
     """How the recording clients were set."""
     scenarios: list[Scenario] = Field(default_factory=list)

@@ -19,6 +19,9 @@ NARROWEST: Final = 40
 TABLE_ROWS: Final = 14
 """Up to so many scenarios are listed one by one."""
 
+EVIDENCE_ROWS: Final = 3
+"""Missing sources of evidence that are named; the page has all."""
+
 REASON_CHARACTERS: Final = 300
 
 
@@ -28,6 +31,8 @@ def lines(run: Run, seconds: float | None = None, columns: int | None = None) ->
     spent = f" after {seconds:.0f} s" if seconds is not None else ""
     tail = [*_wrapped(wording.headline(run), columns), f"verdict: {wording.verdict_of(run)}{spent}"]
     body = _table(scenarios, columns) if len(scenarios) <= TABLE_ROWS else _grouped(scenarios, columns)
+    lacking = [f"evidence: {one}" for one in wording.evidence(run.report)[:EVIDENCE_ROWS]]
+    body += [row for one in lacking for row in _wrapped(wording.brief(one, _most(columns)), columns)]
     room = LINES - len(body) - len(tail)
     return [*body, *_reasons(scenarios, max(room, 1), columns), *tail]
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from chaos.evidence.sources import SOURCES, Missing
 from chaos.report.model import Report, Scenario, Step, Verdict
 from chaos.report.runs import Run
 
@@ -29,7 +30,7 @@ ROUTINE: Final = frozenset(
 REASON_CHARACTERS: Final = 260
 """Of a reason, so much is shown where only the reason is wanted: three lines of a page. The steps have all."""
 
-APART: Final = frozenset({"finding", "judgements", "traffic"})
+APART: Final = frozenset({"finding", "judgements", "traffic", "measurement_problems"})
 """Metrics that are shown in a place of their own."""
 
 SHOWN_VALUES: Final = 6
@@ -172,6 +173,21 @@ def brief(text: str, most: int = REASON_CHARACTERS) -> str:
 def finding(scenario: Scenario) -> str:
     """What a scenario found out, in its own words; "" for one that only checks."""
     return str(scenario.metrics.get("finding") or "")
+
+
+def evidence(report: Report) -> list[str]:
+    """Sources of evidence that the lab lacked from the start, a sentence each."""
+    return [str(Missing(one["source"], one["node"], one["why"])) for one in report.evidence or () if _known(one)]
+
+
+def problems(scenario: Scenario) -> list[str]:
+    """What could not be measured in a scenario."""
+    told = scenario.metrics.get("measurement_problems")
+    return [str(one) for one in told] if isinstance(told, list | tuple) else []
+
+
+def _known(one: Mapping[str, str]) -> bool:
+    return {"source", "node", "why"} <= one.keys() and one["source"] in SOURCES
 
 
 def figures(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:

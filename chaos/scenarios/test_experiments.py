@@ -14,7 +14,7 @@ import pytest
 
 from chaos.harness.context import since
 from chaos.harness.declare import scenario
-from chaos.harness.judging import first_event, own_term
+from chaos.harness.judging import first_event, own_term, unseen
 from chaos.harness.scenario_run import Play
 from chaos.harness.steps.leader_steps import CLOCK, SLOW_MACHINE
 from chaos.measure.figures import leader_change
@@ -176,9 +176,9 @@ def restarted(play: Play, nodes: tuple[str, ...], fault: str, service: str) -> s
         said = [one for one in seen if begun_ns <= one.at_ns <= ended_ns]
         lookups = [one for one in said if "lookup" in one.text or "no such host" in one.text]
         change = leader_change(said, begun_ns, ended_ns)
-        text = (
-            f"{what} restarted: {well}, {'an' if change else 'no'} election, {len(lookups)} log lines of failed lookups"
-        )
+        unknown = unseen(play)
+        election = "an election" if change else "no election" if not unknown else f"an election or not{unknown}"
+        text = f"{what} restarted: {well}, {election}, {len(lookups)} log lines of failed lookups"
         if lookups:
             text += f" (such as {lookups[0].text[:120]!r})"
         step.observed(text)

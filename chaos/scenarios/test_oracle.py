@@ -7,6 +7,7 @@ import time
 import pytest
 
 from chaos.harness.declare import scenario
+from chaos.harness.judging import unseen
 from chaos.harness.scenario_run import Play
 from chaos.measure.figures import LeaderChange, leader_change
 from chaos.oracle.timing import Timing
@@ -80,7 +81,7 @@ def lose_leader(play: Play, leader: str, other: str) -> float:
     change = leader_change(play.measures.collect(), begun_ns, ended_ns)
     with play.precondition("etcd's log", "tells of a leader lost and another elected") as step:
         if change is None or change.elected_ns is None:
-            raise InconclusiveError(f"the logs of the followers show {change}")
+            raise InconclusiveError(f"the logs of the followers show {change}{unseen(play)}")
         step.observed(
             f"lost {_after(off_ns, change.lost_ns):.2f} s and elected {_after(off_ns, change.elected_ns):.2f} s after "
             f"the power went (known to {unsure:.2f} s), term {change.term}, {change.rounds} round(s)"

@@ -10,11 +10,13 @@ import pytest
 from chaos.faults.base import Result
 from chaos.harness.context import since
 from chaos.harness.declare import scenario
+from chaos.harness.judging import unseen
 from chaos.harness.scenario_run import Play
 from chaos.harness.steps.write_steps import CALM_PUTS, calm, get_ok, more_writes, put_ok
 from chaos.oracle import election_bound
 from chaos.workload.availability import Availability, measure, slow_limit
 from chaos.workload.client import WRITER_DEADLINE, Writer
+from machine.errors import InconclusiveError
 from machine.waiting import Pending, wait_until
 
 CONNECT_SECONDS = 5.0
@@ -167,7 +169,9 @@ def elected_after_start(play: Play, on_ns: int) -> None:
     elected = [event.at_ns for event in seen if event.kind == "leader-elected"]
     if len(starts) < play.lab.manifest.quorum or not elected:
         play.metric("cold_start_election", "etcd's logs do not show it")
-        return
+        with play.step("the election after the start", "etcd's logs show it") as step:
+            step.observed(f"{len(starts)} starts of raft, {len(elected)} leaders elected")
+            raise InconclusiveError(f"etcd's logs do not show the election{unseen(play)}")
     quorum_ns = starts[play.lab.manifest.quorum - 1]
     took = max(0.0, (elected[0] - quorum_ns) / 1e9)
     # what etcd needs from there to hearing its peers is connecting, not raft

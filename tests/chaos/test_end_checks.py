@@ -64,11 +64,20 @@ GOOD: dict[str, list[Line]] = {
 STORE = {f"p/l/0/{at}": (f"0:{at}", 10 + at) for at in range(1, 13)} | {"p/r/0": ("a", 30)}
 
 
+CREATED = {"event": "created", "watch": "etcd1", "key": "p/", "prefix": True, "start_revision": 100}
+
+
 class Paper:
     """A scenario that is over, its workload, and a cluster."""
 
     def __init__(
-        self, directory: Path, histories: Mapping[str, list[Line]], store: Line, hashes: tuple[int, int]
+        self,
+        directory: Path,
+        histories: Mapping[str, list[Line]],
+        store: Line,
+        hashes: tuple[int, int],
+        *,
+        watched: bool = True,
     ) -> None:
         recorder = ScenarioRecorder(Recorder.begin(directory), Scenario(id="S0", title="paper"))
         cluster = SimpleNamespace(
@@ -84,6 +93,7 @@ class Paper:
         for node, lines in histories.items():
             session.history_of(node).write_text("".join(json.dumps({"member": node} | one) + "\n" for one in lines))
             session._tails[node] = _Tail(session.history_of(node))
+        session.watch_of(NODES[0]).write_text(json.dumps(CREATED) + "\n" if watched else "")
         session.stopped_ns = 60 * SECOND
         self.play.workload = self.session = session
 
@@ -240,3 +250,32 @@ def test_quiet_is_made_once(tmp_path: Path) -> None:
     stopped = made.session.stopped_ns
     quiesce(made.play, made.session)
     assert made.session.stopped_ns == stopped
+
+
+def test_a_workload_of_which_nothing_was_acknowledged_is_inconclusive(tmp_path: Path) -> None:
+    """Also where the scenario asks for no operation in any phase: no verdict rests on a history without an answer."""
+    lost = {"op": "put", "process": 5, "outcome": "unknown", "return_ns": None, "error": "DEADLINE", "key": "p/r/0"}
+    made = Paper(tmp_path, {"etcd1": [lost | {"value": "x", "invoke_ns": SECOND}]}, {}, (7, 7))
+    made.session.need.before = 0
+    with pytest.raises(InconclusiveError, match="nothing to judge: no operation was acknowledged"):
+        made.run()
+    assert made.steps["linearizable"] == "inconclusive"
+    assert made.play.recorder.scenario.judge() == "inconclusive"
+
+
+def test_a_watch_that_told_nothing_makes_the_events_inconclusive(tmp_path: Path) -> None:
+    made = Paper(tmp_path, GOOD, STORE, (7, 7), watched=False)
+    with pytest.raises(InconclusiveError, match="No watch told of anything"):
+        made.run()
+    assert made.steps["linearizable"] == "inconclusive"
+    assert made.steps["ledger"] == "pass"
+
+
+def test_a_history_that_cannot_be_read_fails_nothing(tmp_path: Path) -> None:
+    made = paper(tmp_path)
+    with made.session.hand_of("etcd1").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(InconclusiveError, match="history cannot be read"):
+        made.run()
+    assert made.steps["history"] == "inconclusive"
+    assert made.play.recorder.scenario.judge() == "inconclusive"

@@ -35,13 +35,13 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     scenario = ScenarioRecorder(recorder, Scenario(id="O9", title="t"))
     lab: Any = SimpleNamespace(manifest=MANIFEST)
     made = Play(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
-    made.measures = cast("Any", SimpleNamespace(collect=list))
+    made.measures = cast("Any", SimpleNamespace(collect=list, missing=[], unread=lambda _: ""))
     yield made
     recorder.close()
 
 
 def log(play: Play, *events: Event) -> None:
-    play.measures = cast("Any", SimpleNamespace(collect=lambda: list(events)))
+    play.measures = cast("Any", SimpleNamespace(collect=lambda: list(events), missing=[], unread=lambda _: ""))
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         terms=lambda: {"a": 4, "b": 4},
     )
     made = Play(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
-    made.measures = cast("Any", SimpleNamespace(collect=list))
+    made.measures = cast("Any", SimpleNamespace(collect=list, missing=[], unread=lambda _: ""))
     yield made
     recorder.close()
 

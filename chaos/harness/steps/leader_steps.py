@@ -9,7 +9,7 @@ from chaos.faults.network.cut import Cut
 from chaos.faults.network.link import LinkDown
 from chaos.faults.registry import kind
 from chaos.harness.context import since
-from chaos.harness.judging import in_time
+from chaos.harness.judging import in_time, unseen
 from chaos.harness.scenario_run import Play
 from chaos.measure.figures import leader_change
 from chaos.oracle import Timing, election_bound, step_down_bound
@@ -80,7 +80,7 @@ def successor(play: Play, old: str, among: Sequence[str], begun_ns: int) -> str:
     change = leader_change(play.measures.collect(), begun_ns, ended_ns) if play.measures else None
     play.metric("terms", {"before": term, "after": max(play.lab.terms().values(), default=0)})
     if change is None or change.elected_ns is None:
-        raise InconclusiveError(f"etcd's logs do not tell of the election: {change}")
+        raise InconclusiveError(f"etcd's logs do not tell of the election: {change}{unseen(play)}")
     made_ns, unsure = (entry.started_ns + entry.injected_ns) // 2, (entry.injected_ns - entry.started_ns) / 2e9
     seconds = (change.elected_ns - made_ns) / 1e9
     play.metric("election_seconds", round(seconds, 3))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from chaos.faults.base import Fault
 from chaos.harness.context import since
+from chaos.harness.judging import unseen
 from chaos.harness.scenario_run import Play
 from chaos.harness.steps.leader_steps import CLOCK
 from chaos.harness.steps.write_steps import calm, more_writes, put_ok, writes_go_on
@@ -37,7 +38,7 @@ def elected_after(play: Play, begun_ns: int, ended_ns: int) -> LeaderChange:
         assert play.measures is not None
         change = leader_change(play.measures.collect(), begun_ns, ended_ns)
         if change is None or change.elected_ns is None:
-            raise InconclusiveError(f"The logs of the members show {change}")
+            raise InconclusiveError(f"The logs of the members show {change}{unseen(play)}")
         step.observed(f"term {change.term} after {change.rounds} round(s)")
     return change
 

@@ -113,3 +113,54 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(app(), [str(tmp_path / "none.jsonl")])
     assert isinstance(result.exception, UsageError)
     assert "No such file" in str(result.exception)
+
+
+UNKNOWN = PUT | {"outcome": "unknown", "return_ns": None, "revision": None}
+META = {"meta": {"base_revision": 1, "initial": {}, "closed_world": False}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ((), "the history holds no operation"),
+        ((META,), "the history holds no operation"),
+        ((META, PUT | {"outcome": "fail"}, GET | {"value": None, "outcome": "fail"}), "(2 failed)"),
+        ((UNKNOWN,), "(1 of unknown outcome)"),
+        ((PUT | {"outcome": "fail"}, UNKNOWN | {"process": 3}), "(1 failed, 1 of unknown outcome)"),
+    ],
+    ids=["empty", "meta alone", "all failed", "all unknown", "both"],
+)
+def test_a_history_without_an_answer_has_nothing_to_judge(tmp_path: Path, lines: tuple[object, ...], said: str) -> None:
+    history = write(tmp_path, *lines)
+    result = CliRunner().invoke(app(), [history, "--json"])
+    told = json.loads(result.output)
+    assert (result.exit_code, told["verdict"], told["violation"]) == (3, "unknown", None)
+    assert "there is nothing to judge" in told["reason"]
+    assert said in told["reason"]
+    plain = CliRunner().invoke(app(), [history])
+    assert plain.exit_code == 3
+    assert "nothing to judge" in plain.output
+
+
+def test_what_is_wrong_without_an_answer_is_wrong_all_the_same(tmp_path: Path) -> None:
+    history = write(tmp_path, UNKNOWN)
+    event = {"watch": 0, "event": "put", "key": "x", "value": "never written", "mod_revision": 2}
+    write(tmp_path, {"watch": 0, "event": "created", "key": "x", "start_revision": 1}, event, name="watch.jsonl")
+    assert CliRunner().invoke(app(), [history]).exit_code == 1
+
+
+def test_the_explanation_speaks_of_the_operations_of_this_history(tmp_path: Path) -> None:
+    """Two reads that contradict each other, and writes beside them that make no difference."""
+    bare = {"revision": None}
+
+    def op(process: int, at: int, name: str, value: str | None, key: str = "x") -> dict[str, object]:
+        times = {"invoke_ns": at, "return_ns": at + 5}
+        return PUT | bare | times | {"process": process, "op": name, "key": key, "value": value}
+
+    clash = [op(0, 10, "put", "1"), op(0, 20, "put", "2"), op(1, 30, "get", "2"), op(1, 40, "get", "1")]
+    alone = CliRunner().invoke(app(), [write(tmp_path, *clash)])
+    assert alone.exit_code == 1
+    assert "whatever else" not in alone.output
+    more = [op(2, 50 + 10 * at, "put", f"y{at}", "y") for at in range(3)]
+    beside = CliRunner().invoke(app(), [write(tmp_path, *clash, *more)])
+    assert "of this history" in beside.output

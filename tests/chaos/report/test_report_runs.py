@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.runs import make
+from chaos.evidence.sources import ALL, Missing
 from chaos.measure.calibration import Calibration
 from chaos.measure.node_probe import NodeFigures
 from chaos.oracle.delays import Machine
 from chaos.oracle.rules import rule
-from chaos.report import Recorder, Report, Scenario, Step, Verdict
+from chaos.report import Recorder, Report, Scenario, ScenarioRecorder, Step, Verdict
 from chaos.report.model import FaultEntry
 from chaos.report.page import embed, render, write_page
 from chaos.report.runs import Run, every, find, names, open_run
@@ -281,3 +282,16 @@ def test_links_lead_to_files_that_are_there(tmp_path: Path) -> None:
     assert "artefacts/N1/etcd%201.log" in links
     assert len(links) >= 5
     assert all((tmp_path / link.replace("%20", " ")).is_file() for link in links)
+
+
+def test_evidence_that_was_missing_stands_on_the_page_and_in_the_summary(recorder: Recorder) -> None:
+    recorder.report.evidence = [Missing("log", ALL, "log-level is warn").as_json()]
+    scenario = ScenarioRecorder(recorder, Scenario(id="S1", title="t"))
+    scenario.metric("measurement_problems", ["samples: The sampler ended with status 1: no space"])
+    scenario.finish(1.0)
+    recorder.write()
+    run = open_run(recorder.dir)
+    for text in (render(run), "\n".join(lines(run))):
+        assert "etcd&#39;s log" in text or "etcd's log" in text
+        assert "log-level is warn" in text
+    assert "The sampler ended with status 1: no space" in render(run)

@@ -1,0 +1,1 @@
+"""The sources of evidence, and what cannot be judged without each."""
