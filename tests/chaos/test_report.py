@@ -113,7 +113,7 @@ def test_a_fault_that_was_not_proved_makes_the_scenario_inconclusive(recorder: R
 def test_the_report_has_the_keys_of_schema_1(recorder: Recorder) -> None:
     play(recorder, "S3", None)
     report = on_disk(recorder)
-    added = {"finished", "machine", "calibration", "workload"}
+    added = {"finished", "machine", "calibration", "workload", "evidence"}
     assert report.keys() == {"schema", "verdict", "started", "lab", "scenarios"} | added
     assert report["schema"] == 1
     base = {"id", "title", "verdict", "seconds", "steps", "faults", "metrics"}

@@ -248,7 +248,8 @@ def stacked(play: Play, *holds: bool) -> list[object]:
     play.measures = cast("Any", SimpleNamespace(phase_ends=ended.append))
     play.stack = cast("Any", FakeStack(*holds))
     lab: Any = play.lab
-    lab.keeper = SimpleNamespace(hold=lambda *_: None, release=lambda _: None, problems={})
+    run: Any = play.run
+    run.keeper = SimpleNamespace(hold=lambda *_: None, release=lambda _: None, problems={})
     lab.running = lambda: list("abc")
     lab.leader = lambda: "c"
     return ended
