@@ -7,6 +7,8 @@ difference between two renderings is a difference that somebody made.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -153,7 +155,7 @@ def _plan(manifest: Manifest, node: Node, pki: PkiBundle, version: str) -> NodeP
     }
     own = pki.nodes[node.name]
     files = [
-        File(path=CONFIG_FILE, content=_template("etcd.yaml", settings=etcd_settings(manifest, node)), restarts=True),
+        File(path=CONFIG_FILE, content=etcd_file(etcd_settings(manifest, node)), restarts=True),
         File(path=f"{PKI_DIR}/ca.crt", content=pki.ca_certificate, restarts=True),
         File(path=f"{PKI_DIR}/server.crt", content=own.server_certificate, restarts=True),
         File(path=f"{PKI_DIR}/server.key", content=own.server_key, mode=0o600, restarts=True),
@@ -215,6 +217,21 @@ def etcd_settings(manifest: Manifest, node: Node) -> dict[str, object]:
     if manifest.etcd_version.startswith("3.4."):
         settings["logger"] = "zap"
     return settings | dict(manifest.etcd_extra)
+
+
+def etcd_file(settings: Mapping[str, object]) -> str:
+    """etcd's configuration file with these settings, in ASCII: each value as JSON, which YAML reads as it is."""
+    return _template("etcd.yaml", settings={key: _yaml(value) for key, value in settings.items()})
+
+
+def _yaml(value: object) -> str:
+    """JSON, but for what lies beyond Unicode's basic plane: YAML does not join the two halves that JSON writes."""
+
+    def whole(pair: re.Match[str]) -> str:
+        return f"{pair[1]}\\U{ord(json.loads(chr(34) + pair[2] + chr(34))):08x}"
+
+    high, low = r"\\ud[89ab][0-9a-f]{2}", r"\\ud[c-f][0-9a-f]{2}"
+    return re.sub(rf"(?<!\\)((?:\\\\)*)({high}{low})", whole, json.dumps(value, sort_keys=True))
 
 
 def _security(role: str) -> dict[str, object]:
