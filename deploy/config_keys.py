@@ -21,7 +21,7 @@ from machine.process import run
 Path_ = tuple[str, ...]
 """A key, or a key within the mapping of another: ("socket-options", "reuse-port")."""
 
-WRONG: Final = [[]]
+WRONG: Final[list[list[object]]] = [[]]
 """A value that is of no key's type."""
 AT_ONCE: Final = 4
 """Starts of etcd at the same time; each takes some 50 ms of a processor."""

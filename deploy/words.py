@@ -53,19 +53,22 @@ def _of(line: str) -> tuple[str, bool]:
     """The reason that a line gives ("" for none), and whether etcd calls it an error."""
     if line.startswith(("panic: ", "fatal error: ")):
         return line.partition(": ")[2].strip(), True
-    if found := _PLAIN.match(line):
-        text = found[1].removesuffix(" See 'etcd --help'.").rstrip(". ")
-        return (text, True) if "error" in line else ("", False)
     if line.startswith("unexpected error"):  # os.Stderr, before there is a logger (embed/config.go)
         return line, True
+    if found := _PLAIN.match(line):
+        text = found[1].removesuffix(" See 'etcd --help'.").rstrip(". ")
+        return (text if "error" in line else ""), True
+    return _structured(line)
+
+
+def _structured(line: str) -> tuple[str, bool]:
+    """The same of a line in JSON, as etcd writes them once its logger is set up."""
     try:
         said = json.loads(line)
     except ValueError:
         return "", False
-    if not isinstance(said, dict):
+    # a first start finds no storage version, and tells of that as an error
+    if not isinstance(said, dict) or str(said.get("caller", "")).startswith("schema/"):
         return "", False
-    if str(said.get("caller", "")).startswith("schema/"):
-        return "", False  # a first start finds no storage version, and tells of that as an error
     loud = said.get("level") in _LOUD
-    words = said.get("error") or (said.get("msg") if loud else "")
-    return str(words or ""), loud
+    return str(said.get("error") or (said.get("msg") if loud else "") or ""), loud
