@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from deploy.loopback import Bench
 from machine.process import run
+
+if TYPE_CHECKING:
+    from deploy.loopback import Bench
 
 Path_ = tuple[str, ...]
 """A key, or a key within the mapping of another: ("socket-options", "reuse-port")."""
@@ -49,7 +51,7 @@ class Keys:
         value: object = WRONG
         for name in reversed(path[1:]):
             value = {name: value}
-        outcome = self._bench.start(self._program, {**self._base, path[0]: value}, call=False)
+        outcome = self._bench.start(self._program, self._base, instead={path[0]: value}, call=False)
         if outcome.verdict == "serves" or "unmarshal" not in outcome.words:
             return None
         found = re.search(r"of type (\S+)$", outcome.words)

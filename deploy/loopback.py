@@ -24,7 +24,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Literal
 
-from deploy.certificates import issue, make_authority
 from deploy.plan import etcd_file
 from deploy.words import reasons
 from machine.paths import cache_dir
@@ -91,20 +90,28 @@ class Bench:
         self._count = 0
 
     def start(
-        self, program: Path, settings: Mapping[str, object], *, call: bool = True, seconds: float = START_SECONDS
+        self,
+        program: Path,
+        settings: Mapping[str, object],
+        *,
+        instead: Mapping[str, object] | None = None,
+        call: bool = True,
+        seconds: float = START_SECONDS,
     ) -> Outcome:
         """Start `program` with `settings` (as for a node), until it serves, or ends, or `seconds` are over.
 
-        `call`: a client of the lab's kind must get an answer too.
+        `instead` has the last word, also on what is replaced. `call`: a client of the lab's kind must get an answer.
         """
         outcome = Outcome("unclear", "no port was free")
         for _ in range(3):  # between the search for free ports and etcd's start somebody may take one
-            outcome = self._once(program, settings, call, seconds)
+            outcome = self._once(program, settings, instead or {}, call, seconds)
             if "address already in use" not in outcome.words:
                 break
         return outcome
 
-    def _once(self, program: Path, settings: Mapping[str, object], call: bool, seconds: float) -> Outcome:
+    def _once(
+        self, program: Path, settings: Mapping[str, object], instead: Mapping[str, object], call: bool, seconds: float
+    ) -> Outcome:
         with self._lock:
             self._count += 1
             place = self.directory / str(self._count)
@@ -112,7 +119,7 @@ class Bench:
         client, peer, metrics = free_ports(3)
         own = on_loopback(settings, place, self.directory, client=client, peer=peer, metrics=metrics)
         config = place / "etcd.yaml"
-        config.write_text(etcd_file(own))
+        config.write_text(etcd_file({**own, **instead}))
         log = place / "log"
         with notified() as (address, ready), log.open("wb") as stream:
             try:
@@ -222,6 +229,8 @@ def bench() -> Iterator[Bench]:
 
 def certificates() -> Certificates:
     """A new authority and a leaf of it, for 127.0.0.1."""
+    from deploy.certificates import issue, make_authority  # noqa: PLC0415 - not where nothing is to be tried
+
     authority = make_authority("etcd-lab trial")
     leaf = issue(authority, "root", addresses=[IPv4Address("127.0.0.1")])
     return Certificates(authority.certificate, leaf.certificate, leaf.key)

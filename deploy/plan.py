@@ -12,12 +12,14 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.manifest import CLIENT_PORT, METRICS_PORT, PEER_PORT, Manifest, Node
+
+if TYPE_CHECKING:
+    import jinja2
 
 CONFIG_FILE: Final = "/etc/etcd/etcd.yaml"
 PKI_DIR: Final = "/etc/etcd/pki"
@@ -259,6 +261,8 @@ def _template(name: str, **values: object) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415 - a command that renders nothing does not wait for it
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
