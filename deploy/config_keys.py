@@ -27,8 +27,8 @@ WRONG: Final[list[list[object]]] = [[]]
 """A value that is of no key's type."""
 AT_ONCE: Final = 4
 """Starts of etcd at the same time; each takes some 50 ms of a processor."""
-UNREADABLE: Final = "unknown"
-"""Type of a key that etcd reads, where its words do not say which."""
+UNKNOWN: Final = "unknown"
+"""Type of a key of which etcd's words do not say more, or that could not be asked about on this host."""
 
 _TAG: Final = re.compile(rb'json:"([a-z][a-z0-9]*(?:-[a-z0-9]+)*)[",]')
 """Field tags, which every Go program keeps (package reflect); etcd's are its keys, others are names of other things."""
@@ -52,10 +52,12 @@ class Keys:
         for name in reversed(path[1:]):
             value = {name: value}
         outcome = self._bench.start(self._program, self._base, instead={path[0]: value}, call=False)
+        if outcome.verdict == "unclear":
+            return UNKNOWN
         if outcome.verdict == "serves" or "unmarshal" not in outcome.words:
             return None
         found = re.search(r"of type (\S+)$", outcome.words)
-        return found[1] if found else UNREADABLE
+        return found[1] if found else UNKNOWN
 
     def types_of(self, paths: list[Path_]) -> dict[Path_, str | None]:
         """The same of many."""

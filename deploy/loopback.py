@@ -38,7 +38,7 @@ STALE_SECONDS: Final = 3600.0
 _KEEPER: Final = """
 groups=
 while read -r line; do groups=$line; done
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 for attempt in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$1" && exit; sleep 0.2; done
 """
 """Each line names the process groups that live now; the end of the input is ours."""

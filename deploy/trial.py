@@ -75,9 +75,7 @@ class _Findings:
         return SettingsError(f"{EXTRA}: etcd {version} {words}", where=where)
 
 
-def check(
-    binaries: EtcdBinaries, extra: Mapping[str, object], say: Say, *, where: str = "", heartbeat: bool = True
-) -> Passed:
+def check(binaries: EtcdBinaries, extra: Mapping[str, object], say: Say, *, where: str = "") -> Passed:
     """Whether the etcd of `binaries` takes the lab's settings together with `extra`, and reads all of those.
 
     Raises SettingsError about `etcd-extra` with each key that is refused or ignored, its value, and etcd's own words;
@@ -101,8 +99,7 @@ def check(
     if unclear:
         say(f"The settings of etcd {binaries.version} could not be tried on this host: {unclear}. The nodes will tell.")
         return Passed(tuple(findings.warnings), tried=True)
-    if heartbeat:
-        say(f"etcd {binaries.version} takes the settings: tried in {time.monotonic() - started:.1f} s")
+    say(f"etcd {binaries.version} takes the settings: tried in {time.monotonic() - started:.1f} s")
     with contextlib.suppress(OSError):
         write_private(note, json.dumps(findings.warnings))
         _prune(note.parent)
