@@ -227,13 +227,16 @@ def etcd_file(settings: Mapping[str, object]) -> str:
 
 
 def _yaml(value: object) -> str:
-    """JSON, but for what lies beyond Unicode's basic plane: YAML does not join the two halves that JSON writes."""
+    """JSON, but for two things: YAML takes no DEL as it is, and does not join the halves that JSON makes of what lies
+    beyond Unicode's basic plane.
+    """
 
     def whole(pair: re.Match[str]) -> str:
         return f"{pair[1]}\\U{ord(json.loads(chr(34) + pair[2] + chr(34))):08x}"
 
     high, low = r"\\ud[89ab][0-9a-f]{2}", r"\\ud[c-f][0-9a-f]{2}"
-    return re.sub(rf"(?<!\\)((?:\\\\)*)({high}{low})", whole, json.dumps(value, sort_keys=True))
+    text = json.dumps(value, sort_keys=True).replace("\x7f", r"\u007f")
+    return re.sub(rf"(?<!\\)((?:\\\\)*)({high}{low})", whole, text)
 
 
 def _security(role: str) -> dict[str, object]:

@@ -100,6 +100,33 @@ def test_text_from_pulumi_and_native_values_mean_the_same() -> None:
     assert from_mapping(native) == from_mapping(text)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"cipher-suites": ["TLS_A", "TLS_B"]},
+        {"socket-options": {"reuse-port": True}},
+        {"initial-election-tick-advance": False},
+        {"peer-skip-client-san-verification": True},
+        {"proxy-refresh-interval": 5},
+        {"log-level": "warn", "log-outputs": ["stderr"]},
+        {"host-whitelist": "etcd1"},
+    ],
+)
+def test_what_only_etcd_can_judge_is_left_to_it(extra: dict[str, object]) -> None:
+    assert from_mapping({"etcd-extra": extra}).etcd_extra == extra
+    assert from_mapping({"etcd-extra": json.dumps(extra)}).etcd_extra == extra
+
+
+@pytest.mark.parametrize(
+    ("quota", "words"),
+    [(2 << 30, None), (0, None), ((2 << 30) + 1, "is 2048 MiB"), (8 << 30, "is 8192 MiB"), (-1, "is unlimited")],
+)
+def test_a_quota_that_the_data_volume_cannot_hold_is_warned_about(quota: int, words: str | None) -> None:
+    said = from_mapping({"etcd-extra": {"quota-backend-bytes": quota}}).warnings
+    assert (words is None) == (not said)
+    assert words is None or words in said[0]
+
+
 def test_without_timeouts_the_accelerator_decides_and_one_brings_the_other() -> None:
     plain = from_mapping({})
     assert (plain.timeouts("kvm").heartbeat_ms, plain.timeouts("kvm").election_ms) == (100, 1000)
