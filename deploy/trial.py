@@ -243,7 +243,7 @@ def _remedy(value: object, words: str) -> str:
         remedy = f"etcd's file takes durations as nanoseconds, without a unit{_nanoseconds(str(value))}."
     elif kind == "string" and isinstance(value, bool | int | float):
         text = json.dumps(str(value).lower())
-        remedy = f"Write it as a text, in quotes, in the stack's file ({text}), or with pulumi config set --type string."
+        remedy = f"Write it as a text: {text} in the stack's file, or pulumi config set --type string."
     elif isinstance(value, str) and re.fullmatch(r"u?int\d*", kind):
         remedy = "Give a whole number, without quotes and units."
     elif kind == "bool":
