@@ -30,8 +30,10 @@ from machine.paths import cache_dir
 
 START_SECONDS: Final = 10.0
 """An etcd alone is ready within 0.2 s; one that takes longer than this says nothing about its settings."""
-CALL_SECONDS: Final = 1.0
-"""For the first call of a client, once etcd says that it is ready."""
+CALL_SECONDS: Final = 5.0
+"""For the first call of a client, once etcd says that it is ready; it takes milliseconds."""
+REFUSED_SECONDS: Final = 0.5
+"""How long a client must have been turned away for that to be etcd's last word."""
 STALE_SECONDS: Final = 3600.0
 """Age at which a directory has lost its keeper (a reboot, the kernel's OOM killer)."""
 
@@ -161,22 +163,27 @@ class Bench:
         """The call with which the lab asks a member for its status, until it is answered or etcd has ended."""
         context = ssl.create_default_context(cafile=str(self.directory / "ca.crt"))
         context.load_cert_chain(self.directory / "leaf.crt", self.directory / "leaf.key")
-        deadline, last = time.monotonic() + CALL_SECONDS, ""
-        while child.poll() is None and time.monotonic() < deadline:
+        started, last, verdict = time.monotonic(), "", "unclear"
+        while child.poll() is None and time.monotonic() - started < CALL_SECONDS:
             connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=CALL_SECONDS)
             try:
                 connection.request("POST", "/v3/maintenance/status", "{}")
                 answer = connection.getresponse()
                 if answer.status == 200:
                     return Outcome("serves")
-                last = f"HTTP status {answer.status}: {answer.read(300).decode(errors='replace').strip()}"
-            except (OSError, http.client.HTTPException) as error:
-                last = str(error)
+                last, verdict = f"HTTP status {answer.status}: {answer.read(300).decode(errors='replace')}", "refused"
+            except ssl.SSLError as error:
+                last, verdict = str(error), "refused"
+            except (OSError, http.client.HTTPException) as error:  # slow, or not yet at work, or at its end
+                last, verdict = str(error), "unclear"
             finally:
                 connection.close()
+            if verdict == "refused" and time.monotonic() - started > REFUSED_SECONDS:
+                break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=0.05)
-        return Outcome("refused", f"it starts, and a client gets: {last}")
+        said = f"it starts, and a client gets: {last.strip()}"
+        return Outcome("refused", said) if verdict == "refused" else Outcome("unclear", said)
 
     @contextlib.contextmanager
     def _kept(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
