@@ -8,14 +8,16 @@ the very program tells, of any version and of a user's own, without a table that
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from machine.process import run
+from machine.process import run, write_private
 
 if TYPE_CHECKING:
     from deploy.loopback import Bench
@@ -38,13 +40,18 @@ _PREFIX: Final = "experimental-"
 
 
 class Keys:
-    """The keys of one program; `base` are settings that it starts with."""
+    """The keys of one program; `base` are settings that it starts with, `note` a file that remembers its answers."""
 
-    def __init__(self, bench: Bench, program: Path, base: Mapping[str, object]) -> None:
+    def __init__(self, bench: Bench, program: Path, base: Mapping[str, object], note: Path | None = None) -> None:
         self._bench = bench
         self._program = program
         self._base = base
+        self._note = note
         self._help: str | None = None
+        self._known: dict[str, str | None] = {}
+        if note is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._known = json.loads(note.read_text())
 
     def type_of(self, path: Path_) -> str | None:
         """Go's name of the type of a key (`uint64`, `time.Duration`), or None when etcd does not read it."""
@@ -60,9 +67,18 @@ class Keys:
         return found[1] if found else UNKNOWN
 
     def types_of(self, paths: list[Path_]) -> dict[Path_, str | None]:
-        """The same of many."""
+        """The same of many, each asked about once."""
+        names = {path: ".".join(path) for path in paths}
+        asked = [path for path in paths if names[path] not in self._known]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(paths, pool.map(self.type_of, paths), strict=True))
+            found = dict(zip(asked, pool.map(self.type_of, asked), strict=True))
+        sure = {names[path]: kind for path, kind in found.items() if kind != UNKNOWN}
+        if sure:
+            self._known |= sure
+            if self._note is not None:
+                with contextlib.suppress(OSError):
+                    write_private(self._note, json.dumps(self._known))
+        return {path: found[path] if path in found else self._known[names[path]] for path in paths}
 
     def is_flag(self, name: str) -> bool:
         """Whether it is one for the command line."""

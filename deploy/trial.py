@@ -3,7 +3,7 @@
 The file that a node would get is given to the program that it would get, with the node's own addresses, directory and
 certificates replaced (deploy.loopback), and every key of `etcd-extra` is held against those that the program reads
 (deploy.config_keys). What passed is kept in the cache by the digests of file and program, so that a lab in which
-nothing changed costs nothing.
+nothing changed costs nothing, and another value of a known key a single start.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ class _Trial:
         self._version = binaries.version
         self._extra = dict(extra)
         self._base = _settings(binaries.version, {})
-        self._keys = Keys(place, binaries.etcd, self._base)
+        note = cache_dir() / "trials" / "keys" / f"{binaries.sha256['etcd'][:32]}.json"
+        self._keys = Keys(place, binaries.etcd, self._base, note)
         self._findings = _Findings()
 
     def run(self) -> tuple[_Findings, str]:

@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaos.faults.lag import catch_up_keys
 from deploy import trial
 from deploy.config_keys import Keys, paths_in
-from deploy.loopback import Bench, bench
+from deploy.loopback import Bench, Outcome, bench
 from deploy.plan import etcd_settings
 from infra.manifest import Manifest
 from machine import etcd_binaries
@@ -179,7 +180,7 @@ def test_what_etcd_takes_passes_without_a_word_of_doubt(cache: Path, version: st
     assert passed == trial.Passed((), tried=True)
     assert len(said) == 1
     assert "takes the settings" in said[0]
-    assert [path.name for path in cache.iterdir()] == ["passed"]
+    assert {path.name for path in cache.iterdir()} <= {"passed", "keys"}
     assert not Path("/var/log/etcd-of-the-node.log").exists()
 
 
@@ -216,6 +217,25 @@ def test_what_passed_is_not_tried_again_and_another_program_or_setting_is(cache:
     assert trial.check(binaries, {"max-txn-ops": 201}, print).tried
     other = EtcdBinaries(binaries.etcd, binaries.etcdctl, None, binaries.version, {"etcd": "f" * 64})
     assert trial.check(other, {"max-txn-ops": 200}, print).tried
+
+
+def test_a_key_is_asked_about_once_and_an_ignored_one_stays_refused(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[object] = []
+    start = Bench.start
+
+    def counted(self: Bench, program: Path, settings: Mapping[str, object], **more: Any) -> Outcome:
+        starts.append(more)
+        return start(self, program, settings, **more)
+
+    monkeypatch.setattr(Bench, "start", counted)
+    trial.check(etcd(ETCD_DEFAULT), {"max-txn-ops": 200, "pre-vote": True}, print)
+    assert len(starts) == 3
+    trial.check(etcd(ETCD_DEFAULT), {"max-txn-ops": 300, "pre-vote": True}, print)
+    assert len(starts) == 4
+    for _ in range(2):
+        assert "ignores qouta-backend-bytes" in refused(ETCD_DEFAULT, {"qouta-backend-bytes": 1})
 
 
 @pytest.mark.parametrize("version", EVERY)
