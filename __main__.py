@@ -2,15 +2,19 @@
 
 import pulumi
 
+from deploy import trial
 from deploy.pki import make_pki
 from deploy.resource import EtcdCluster, client_files
 from infra import program, settings
 from infra.lab import Lab
+from machine.log import say
 
 with program.short_errors():
     config = settings.from_config()
     stack = program.current()
     parts = program.prepare(config)
+    for warning in trial.check(parts.etcd, config.etcd_extra, say, where=f"stack {stack.stack}").warnings:
+        pulumi.warn(warning)
 
     addresses = dict(zip(config.node_names, map(str, config.addresses), strict=True))
     pki = make_pki(addresses, stack=stack.stack)

@@ -34,6 +34,7 @@ def build(stack: str) -> float:
     from cli.engine import Engine
     from cli.preflight import check
     from cli.setup import prepare
+    from deploy import trial
     from machine import etcd_binaries, image
     from machine.log import say
     from machine.paths import stack_paths
@@ -41,7 +42,8 @@ def build(stack: str) -> float:
     paths = stack_paths(stack)
     settings = check(paths)
     prepare(stack)
-    etcd_binaries.ensure(settings.etcd_version, say)
+    etcd = etcd_binaries.ensure(settings.etcd_version, say)
+    trial.check(etcd, settings.etcd_extra, say, where=f"Pulumi.{paths.stack}.yaml")  # the program warns
     image.ensure_image(settings.image, settings.image_sha256, say)
     from chaos.lab.lock import alone  # late: it needs the libraries that were got just now
 

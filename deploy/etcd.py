@@ -29,6 +29,7 @@ from deploy.gate import Gate
 from deploy.plan import RUNNING_FILE, TOOLS, File
 from deploy.protocol import Binary
 from deploy.steps import Observed, Steps, look_command, parse_look, stamp_command
+from deploy.words import LOG_FILTER
 from infra.layout import BIN_DIR, UNIT_DIR
 
 START_SECONDS = 150
@@ -124,8 +125,8 @@ def wait_script(verb: str) -> str:
     """Shell script that starts or restarts etcd, waits until it is ready, and shows its log when it is not."""
     return (
         f"if ! timeout {START_SECONDS} systemctl {verb} etcd.service; then\n"
-        f"  journalctl --no-pager -n 40 -o cat -u etcd.service -u etcd-data.service |\n"
-        f'    grep -Ev \'"level":"(debug|info|warn)"\' | tail -n 8 >&2\n  exit 1\nfi'
+        f"  journalctl --no-pager -n 60 -o cat -u etcd.service -u etcd-data.service |\n"
+        f"    {LOG_FILTER} | tail -n 8 >&2\n  exit 1\nfi"
     )
 
 

@@ -7,16 +7,20 @@ difference between two renderings is a difference that somebody made.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.layout import BIN_DIR, CONFIG_FILE, DATA_DEVICE, DATA_DIR, DATA_TARGET, ENV_FILE, PKI_DIR, UNIT_DIR
 from infra.manifest import CLIENT_PORT, METRICS_PORT, PEER_PORT, Manifest, Node
+
+if TYPE_CHECKING:
+    import jinja2
 
 GENERATION_FILE: Final = "/etc/etcd/generation"
 RUNNING_FILE: Final = "/run/etcd.generation"
@@ -146,7 +150,7 @@ def _plan(manifest: Manifest, node: Node, pki: PkiBundle, version: str) -> NodeP
     }
     own = pki.nodes[node.name]
     files = [
-        File(path=CONFIG_FILE, content=_template("etcd.yaml", settings=etcd_settings(manifest, node)), restarts=True),
+        File(path=CONFIG_FILE, content=etcd_file(etcd_settings(manifest, node)), restarts=True),
         File(path=f"{PKI_DIR}/ca.crt", content=pki.ca_certificate, restarts=True),
         File(path=f"{PKI_DIR}/server.crt", content=own.server_certificate, restarts=True),
         File(path=f"{PKI_DIR}/server.key", content=own.server_key, mode=0o600, restarts=True),
@@ -210,6 +214,24 @@ def etcd_settings(manifest: Manifest, node: Node) -> dict[str, object]:
     return settings | dict(manifest.etcd_extra)
 
 
+def etcd_file(settings: Mapping[str, object]) -> str:
+    """etcd's configuration file with these settings, in ASCII: each value as JSON, which YAML reads as it is."""
+    return _template("etcd.yaml", settings={key: _yaml(value) for key, value in settings.items()})
+
+
+def _yaml(value: object) -> str:
+    """JSON, but for two things: YAML takes no DEL as it is, and does not join the halves that JSON makes of what lies
+    beyond Unicode's basic plane.
+    """
+
+    def whole(pair: re.Match[str]) -> str:
+        return f"{pair[1]}\\U{ord(json.loads(chr(34) + pair[2] + chr(34))):08x}"
+
+    high, low = r"\\ud[89ab][0-9a-f]{2}", r"\\ud[c-f][0-9a-f]{2}"
+    text = json.dumps(value, sort_keys=True).replace("\x7f", r"\u007f")
+    return re.sub(rf"(?<!\\)((?:\\\\)*)({high}{low})", whole, text)
+
+
 def _security(role: str) -> dict[str, object]:
     return {
         "cert-file": f"{PKI_DIR}/{role}.crt",
@@ -235,6 +257,8 @@ def _template(name: str, **values: object) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415 - a command that renders nothing does not wait for it
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,

@@ -19,12 +19,10 @@ from infra.program import Parts
 from infra.raft_timing import timeouts_for
 from infra.readiness import Readiness, deadline_seconds
 from infra.seed_image import SeedImage
-from infra.settings import LabSettings
+from infra.settings import DATA_MIB, LabSettings
 from machine.image import Image
 from machine.paths import StackPaths
 
-DATA_MIB: Final = 2048
-"""Size of a node's data volume; sparse, and as much as etcd's default quota."""
 SYSTEM_POOL_DIR: Final = "/var/lib/libvirt/images"
 """Where the host's own libvirt may read volumes; it cannot look into a home directory."""
 
@@ -66,7 +64,7 @@ class Lab(pulumi.ComponentResource):
         self._uri = embedded.uri if embedded else pulumi.Output.from_input(settings.system_uri)
         keys = SshKeys("ssh-keys", nodes=settings.node_names, opts=own)
         self.manifest = pulumi.Output.all(self._lab_id, self._uri).apply(
-            lambda known: self._manifest(known[0], known[1], parts.etcd_version)
+            lambda known: self._manifest(known[0], known[1], parts.etcd.version)
         )
         files = self._files(keys, client_files)
         domains = self._machines(Hypervisor(self._uri, parent=self, alive=embedded), parts.image, keys)

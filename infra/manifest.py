@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from machine.errors import NotBuiltError
 from machine.paths import StackPaths
@@ -78,7 +78,7 @@ class Manifest(_Frozen):
     timeouts: Timeouts
     peers: Literal["address", "hosts", "dns"]
     """How members name each other."""
-    etcd_extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    etcd_extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further etcd settings from `etcd-extra`, as etcd's config file spells them."""
 
     @property

@@ -22,7 +22,7 @@ class Parts:
 
     image: image.Image
     accelerator: Accelerator
-    etcd_version: str
+    etcd: etcd_binaries.EtcdBinaries
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def prepare(settings: LabSettings) -> Parts:
     return Parts(
         image=guest,
         accelerator=kvm.probe(guest.kernel, guest.path).accelerator,
-        etcd_version=etcd_binaries.ensure(settings.etcd_version, say).version,
+        etcd=etcd_binaries.ensure(settings.etcd_version, say),
     )
 
 

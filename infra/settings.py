@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from infra import extra_settings
 from infra.manifest import Timeouts
 from machine.errors import SettingsError
 from machine.versions import ETCD_DEFAULT, ETCD_SUPPORTED
@@ -29,6 +30,8 @@ NAMESPACE: Final = "etcd-lab"
 Accelerator = Literal["kvm", "tcg"]
 
 MAX_NODES: Final = 9
+DATA_MIB: Final = 2048
+"""Size of a node's data volume; sparse, and as much as etcd's default quota."""
 MAX_ELECTION_MS: Final = 50_000
 """etcd refuses more (server/embed/config.go, maxElectionMs)."""
 ELECTION_PER_HEARTBEAT: Final = 5
@@ -49,19 +52,6 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?")
 RESERVED: Final = frozenset({"all", "follower", "host", "leader", "localhost", "majority", "minority"})
 """No names of nodes: faults aim by these words, and `host` is the lab's own host in rules and proofs."""
 _VERSION: Final = re.compile(r"(\d+\.\d+)\.\d+")
-_EXTRA_KEY: Final = re.compile(r"[a-z][a-z0-9-]*")
-
-_OWNED: Final[Mapping[str, str]] = {
-    "name": "names",
-    "heartbeat-interval": "heartbeat-ms",
-    "election-timeout": "election-ms",
-}
-"""etcd setting -> our key for it."""
-_OWNED_PREFIXES: Final = (
-    "data-dir", "wal-dir", "listen-", "initial-", "advertise-", "client-transport-security", "peer-transport-security",
-    "cert-file", "key-file", "client-cert", "client-key", "client-crl", "trusted-ca", "auto-tls", "peer-", "discovery",
-    "proxy", "config-file", "force-new-cluster", "host-whitelist", "enable-grpc-gateway",
-)  # fmt: skip
 
 _REMEDY: Final[Mapping[str, str]] = {
     "nodes": "Give a whole number from 1 to 9; 3 is usual.",
@@ -76,7 +66,8 @@ _REMEDY: Final[Mapping[str, str]] = {
     "election-ms": "Give milliseconds, at least five heartbeats and at most 50000, 0 for the accelerator's default, or "
     "auto to have it measured.",
     "peers": "Give address, hosts or dns.",
-    "etcd-extra": "Give settings as etcd's config file spells them, each a text, number or truth value.",
+    "etcd-extra": "Give settings as etcd's config file spells them, each a text, number or truth value, or a "
+    "list or mapping of those.",
     "image": "Give build, the path of a qcow2 file, or an https:// address together with etcd-lab:image-sha256.",
     "image-sha256": "Give the 64 hexadecimal digits of the image's SHA-256.",
     "hypervisor": "Give auto, embedded, or a libvirt URI of this machine such as qemu:///system.",
@@ -158,15 +149,8 @@ def _extra(value: object) -> object:
     extra = _structure(value) or {}
     if not isinstance(extra, Mapping):
         raise _bad("is no mapping of settings")
-    for key, item in extra.items():
-        if not isinstance(key, str) or not _EXTRA_KEY.fullmatch(key):
-            raise _bad(f"holds {key!r}, which is not how etcd spells a setting")
-        if key in _OWNED:
-            raise _bad(f"holds {key!r}, which the lab sets from {NAMESPACE}:{_OWNED[key]}")
-        if key.startswith(_OWNED_PREFIXES):
-            raise _bad(f"holds {key!r}, which the lab sets itself")
-        if not isinstance(item, str | int | float | bool):
-            raise _bad(f"holds {key!r} with a value that is no text, number or truth value")
+    if reason := extra_settings.against(extra):
+        raise _bad(reason)
     return dict(extra)
 
 
@@ -223,7 +207,7 @@ class LabSettings(BaseModel):
     election_ms: Annotated[int, BeforeValidator(_milliseconds), Field(le=MAX_ELECTION_MS)] = 0
     """0: by accelerator; AUTO: measured."""
     peers: Literal["address", "hosts", "dns"] = "address"
-    etcd_extra: Annotated[dict[str, str | int | float | bool], BeforeValidator(_extra)] = Field(default_factory=dict)
+    etcd_extra: Annotated[dict[str, JsonValue], BeforeValidator(_extra)] = Field(default_factory=dict)
     image: Annotated[str, BeforeValidator(_image)] = "build"
     image_sha256: Annotated[str | None, BeforeValidator(_sha256)] = None
     hypervisor: Annotated[str, BeforeValidator(_hypervisor)] = "auto"
@@ -295,11 +279,19 @@ class LabSettings(BaseModel):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed, and yet worth a word."""
+        found = []
         if self.nodes % 2 == 0:
             fewer = self.nodes - 1
             text = f"an even number of members survives no more failures than {fewer} would ({fewer // 2})"
-            return (f"{NAMESPACE}:nodes is {self.nodes}: {text}, and needs one more for its quorum.",)
-        return ()
+            found.append(f"{NAMESPACE}:nodes is {self.nodes}: {text}, and needs one more for its quorum.")
+        quota = self.etcd_extra.get("quota-backend-bytes")
+        if isinstance(quota, int) and (quota < 0 or quota > DATA_MIB << 20):
+            size = "is unlimited" if quota < 0 else f"is {quota >> 20} MiB"
+            found.append(
+                f"{NAMESPACE}:etcd-extra: quota-backend-bytes {size}, and a node's data volume has {DATA_MIB} MiB: "
+                "it is full before etcd raises the alarm NOSPACE."
+            )
+        return tuple(found)
 
 
 def key_name(field: str) -> str:

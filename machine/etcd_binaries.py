@@ -125,11 +125,27 @@ def ensure(version_or_path: str, say: Say) -> EtcdBinaries:
     return _binaries(home, version, sha256)
 
 
-def known_versions(say: Say) -> list[str]:
-    """Every release from 3.5 on that can be built, oldest first; raises ToolError."""
+def listed_versions(go: golang.Go) -> list[str]:
+    """Releases from 3.5 on that the module proxy lists, oldest first; raises ToolError.
+
+    A proxy lists what it has been asked for before; others can be had all the same (see `exists`).
+    """
     words = ["list", "-m", "-versions", _MODULES["etcd"]]
-    listed = golang.ensure(say).run(words, cwd=golang.MODULES / "etcd", seconds=60).split()[1:]
+    listed = go.run(words, cwd=golang.MODULES / "etcd", seconds=60).split()[1:]
     return [version.removeprefix("v") for version in listed if re.fullmatch(r"v\d+\.\d+\.\d+", version)]
+
+
+def exists(go: golang.Go, version: str) -> bool:
+    """Whether the module proxy has that release; raises ToolError when it answers nothing at all."""
+    words = ["list", "-m", f"{_MODULES['etcd']}@v{version}"]
+    try:
+        # by itself, since our own module file names one version already
+        with tempfile.TemporaryDirectory() as empty:
+            go.run(words, cwd=Path(empty), seconds=60)
+    except ToolError:
+        listed_versions(go)  # module proxies refuse in many words; one that gives its list is no bad line
+        return False
+    return True
 
 
 def _home(version: str) -> Path:
@@ -179,21 +195,19 @@ def _build(home: Path, version: str, say: Say) -> None:
             for name in ("go.mod", "go.sum"):
                 shutil.copyfile(golang.MODULES / "etcd" / name, module / name)
         else:
-            _require(go, module, version, say)
+            _require(go, module, version)
         for name, package in _MODULES.items():
             go.build([package], out=home / name, cwd=module, say=say)
 
 
-def _require(go: golang.Go, module: Path, version: str, say: Say) -> None:
+def _require(go: golang.Go, module: Path, version: str) -> None:
     """Write module files for another version; the checksum database vouches for what they name."""
     (module / "go.mod").write_text(f"module etcdlab/tools/etcd\n\ngo {'.'.join(map(str, golang.OLDEST))}\n")
     try:
         go.run(["get", "-tool", *(f"{name}@v{version}" for name in _MODULES.values())], cwd=module)
     except ToolError as error:
-        # Module proxies refuse in many words; the list of releases tells a wrong version from a bad line.
-        have = known_versions(say)
-        if have and version not in have:
-            raise _no_such(version, have) from error
+        if not exists(go, version):
+            raise _no_such(version, listed_versions(go)) from error
         raise
 
 
@@ -220,7 +234,8 @@ def _no_such(version: str, have: list[str]) -> SettingsError:
     minor = version.rsplit(".", 1)[0]
     near = [other for other in have if other.startswith(f"{minor}.")] or have
     return SettingsError(
-        f"{KEY} = {version!r}: there is no such release of etcd", next=f"Of {minor} there are {', '.join(near)}."
+        f"{KEY} = {version!r}: there is no such release of etcd",
+        next=f"Of {minor} there are, among others, {', '.join(near)}." if near else "",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from machine import apt_sources
 from machine.errors import RequirementError, ToolError
 from machine.log import Say
 from machine.process import run, tail
@@ -54,17 +54,9 @@ def packages() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def mirror(sources: Path = Path("/etc/apt")) -> str:
-    """The Debian mirror to build from: this machine's own, as apt is told, or Debian's."""
-    parts = sources / "sources.list.d"
-    files = [*sorted(parts.glob("*.sources")), sources / "sources.list", *sorted(parts.glob("*.list"))]
-    for path in files:
-        if path.is_file():
-            for line in path.read_text(errors="replace").splitlines():
-                found = re.match(r"(?:URIs:|deb\s+(?:\[[^]]*\]\s+)?)\s*(https?://\S+/debian)/?(?:\s|$)", line)
-                if found:
-                    return found[1]
-    return _DEFAULT_MIRROR
+def mirror(sources: Path = apt_sources.SOURCES, lists: Path = apt_sources.LISTS) -> str:
+    """The Debian mirror to build from: this machine's own, as apt has it, or Debian's."""
+    return apt_sources.debian_mirror(DEBIAN_SUITE, sources=sources, lists=lists) or _DEFAULT_MIRROR
 
 
 def build(into: Path, say: Say) -> None:
@@ -133,7 +125,7 @@ def _follow(argv: list[str], say: Say) -> None:
     if child.returncode != 0:
         raise ToolError(
             f"mmdebstrap ended with status {child.returncode} after {time.monotonic() - started:.0f} s",
-            where=f"Debian mirror {mirror()}",
+            where=f"Debian mirror {apt_sources.without_password(mirror())}",
             next="If the mirror cannot be reached, correct apt's sources, or set etcd-lab:image to a qcow2 file.",
             tail=tail("\n".join(lines)),
         )

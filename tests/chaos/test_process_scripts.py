@@ -211,11 +211,23 @@ def test_a_member_that_lags_has_another_that_leads_meanwhile() -> None:
     assert "stop" in fault.make(LAB, "etcd3")
 
 
-@pytest.mark.parametrize("version", ["3.5.34", "3.6.16"])
-def test_the_name_of_the_setting_is_that_of_the_version(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "keys"),
+    [
+        ("3.4.23", ("snapshotcatchupentries", "experimental-snapshot-catch-up-entries")),
+        ("3.5.0", ("snapshotcatchupentries", "experimental-snapshot-catch-up-entries")),
+        ("3.5.13", ("snapshotcatchupentries", "experimental-snapshot-catch-up-entries")),
+        ("3.5.14", ("experimental-snapshot-catch-up-entries",)),
+        ("3.5.34", ("experimental-snapshot-catch-up-entries",)),
+        ("3.6.16", ("snapshot-catchup-entries",)),
+        ("3.7.3", ("snapshot-catchup-entries",)),
+    ],
+)
+def test_the_name_of_the_setting_is_one_that_the_version_reads(version: str, keys: tuple[str, ...]) -> None:
     lab: Any = SimpleNamespace(manifest=SimpleNamespace(etcd_version=version))
     script = SnapshotLag((("etcd3",), ("etcd1",))).make(lab, "etcd1")
-    assert ("experimental-snapshot-catch-up-entries: " in script) is (version == "3.5.34")
+    written = re.findall(r"\\n([a-z-]+): 5(?=\\n)", script)
+    assert tuple(written) == keys
 
 
 def test_one_node_faults_refuse_several_before_anything_is_touched() -> None:

@@ -13,12 +13,12 @@ from chaos.heal import heal
 from chaos.lab.lock import alone
 from cli.app import main
 from cli.revive import revive
-from machine.errors import UsageError
+from machine.errors import SettingsError, UsageError
 from machine.paths import StackPaths
 
 
-def nothing(*_: object) -> Any:
-    return SimpleNamespace(etcd_version="", image="", image_sha256="")
+def nothing(*_: object, **__: object) -> Any:
+    return SimpleNamespace(etcd_version="", etcd_extra={}, image="", image_sha256="")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackPaths:
     """Where the lab is; nothing is got, and configuration and machine are as they should be."""
     made = StackPaths(tmp_path, "lab")
     monkeypatch.setattr("machine.paths.stack_paths", lambda _stack: made)
-    for name in ("cli.preflight.check", "cli.setup.prepare", "machine.etcd_binaries.ensure"):
+    for name in ("cli.preflight.check", "cli.setup.prepare", "machine.etcd_binaries.ensure", "deploy.trial.check"):
         monkeypatch.setattr(name, nothing)
     monkeypatch.setattr("machine.image.ensure_image", nothing)
     monkeypatch.setattr("cli.up._clear_leftovers", lambda *_, **__: None)
@@ -55,6 +55,20 @@ def test_a_lab_that_a_run_plays_on_is_not_touched_by_up(
     assert touched == []
     assert main(["up"]) == 0
     assert touched == ["selected", "recovered", "updated"]
+
+
+def test_settings_that_etcd_refuses_end_up_before_the_lab_is_touched(
+    paths: StackPaths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, where: str) -> None:
+        raise SettingsError("etcd-lab:etcd-extra: etcd refuses it", where=where)
+
+    touched: list[str] = []
+    monkeypatch.setattr("cli.engine.Engine", engine_that(lambda: touched.append("updated"), touched))
+    monkeypatch.setattr("deploy.trial.check", refuse)
+    assert main(["up"]) == 2
+    assert "etcd refuses it (Pulumi.lab.yaml)" in capsys.readouterr().err
+    assert touched == []
 
 
 def test_no_run_begins_while_up_is_at_work_and_one_may_afterwards(

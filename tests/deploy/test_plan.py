@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deploy.plan import NodePlan, PkiBundle, desired_state, differences, render
+from deploy.loopback import on_loopback
+from deploy.plan import NodePlan, PkiBundle, desired_state, differences, etcd_file, etcd_settings, render
 from infra.manifest import Manifest
+from tests.manifests import manifest as a_manifest
 
 
 def content(plan: NodePlan, path: str) -> str:
@@ -74,6 +80,64 @@ def test_extra_settings_arrive_with_their_types(manifest: Manifest, pki: PkiBund
     extra = {"quota-backend-bytes": 4294967296, "pre-vote": False, "auto-compaction-retention": "1h"}
     found = config(manifest.model_copy(update={"etcd_extra": extra}), pki)
     assert {key: found[key] for key in extra} == extra
+
+
+def test_lists_and_mappings_arrive_as_they_are(manifest: Manifest, pki: PkiBundle) -> None:
+    extra = {"cipher-suites": ["TLS_A", "TLS_B"], "socket-options": {"reuse-port": True}, "log-outputs": ["/var/log/x"]}
+    found = config(manifest.model_copy(update={"etcd_extra": extra}), pki)
+    assert {key: found[key] for key in extra} == extra
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PLAIN = TEXTS | st.integers() | st.booleans() | st.floats(-1000, 1000).filter(lambda number: "e" not in repr(number))
+KEYS = st.from_regex(r"[a-z][a-z0-9-]{0,9}x", fullmatch=True)
+SETTINGS = st.dictionaries(
+    KEYS, st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
+)
+
+
+@given(SETTINGS)
+def test_whatever_a_setting_holds_yaml_reads_it_back(settings: dict[str, object]) -> None:
+    text = etcd_file(settings)
+    assert text.isascii()
+    assert (yaml.safe_load(text) or {}) == settings
+
+
+@given(
+    st.dictionaries(KEYS, st.integers() | st.booleans() | st.from_regex(r"[ -%(-;=?-~]*", fullmatch=True), max_size=3)
+)
+def test_labs_built_before_keep_their_file(settings: dict[str, object]) -> None:
+    before = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False).from_string(  # noqa: S701 - no HTML
+        "{% for key, value in settings.items() %}\n{{ key }}: {{ value | tojson }}\n{% endfor %}\n"
+    )
+    assert etcd_file(settings).partition("\n")[2].strip() == before.render(settings=settings).strip()
+
+
+ADDRESSED = (
+    "data-dir", "listen-peer-urls", "listen-client-urls", "listen-metrics-urls", "initial-advertise-peer-urls",
+    "advertise-client-urls", "initial-cluster", "client-transport-security", "peer-transport-security",
+    "heartbeat-interval", "election-timeout",
+)  # fmt: skip
+
+
+@given(SETTINGS, st.sampled_from(["address", "hosts", "dns"]), st.sampled_from(["3.4.23", "3.6.16"]))
+def test_a_trial_changes_what_is_the_nodes_own_and_nothing_else(
+    extra: dict[str, object], peers: str, version: str
+) -> None:
+    lab = a_manifest(peers=peers, etcd_version=version)
+    given_ = {**etcd_settings(lab, lab.nodes[1]), **extra}
+    tried = on_loopback(given_, Path("/t/1"), Path("/t"), client=1, peer=2, metrics=3)
+    assert {key for key in tried if key not in given_ or tried[key] != given_[key]} == set(ADDRESSED)
+    left = json.dumps({key: tried[key] for key in ADDRESSED})
+    assert "192.168." not in left
+    assert "/etc/" not in left
+    assert "/var/" not in left
+
+
+def test_a_trial_writes_no_log_where_the_node_would() -> None:
+    given_ = {"name": "a", "log-outputs": ["stderr", "/var/log/a", "systemd/journal", ["x"]]}
+    tried = on_loopback(given_, Path("/t/1"), Path("/t"), client=1, peer=2, metrics=3)
+    assert tried["log-outputs"] == ["stderr", "/t/1/output-1", ["x"]]
 
 
 def test_private_keys_are_for_root_alone(manifest: Manifest, pki: PkiBundle) -> None:

@@ -15,6 +15,7 @@ from infra.lab import Lab
 from infra.manifest import Manifest
 from infra.program import Parts
 from infra.settings import from_mapping
+from machine.etcd_binaries import EtcdBinaries
 from machine.image import CMDLINE, Image
 from machine.paths import StackPaths
 
@@ -64,7 +65,11 @@ def engine() -> Iterator[Engine]:
 def declare(engine: Engine, tmp_path: Path, **config: object) -> Manifest:
     """The lab for this configuration, wholly declared; its manifest."""
     settings = from_mapping({"hypervisor": "embedded", **{key.replace("_", "-"): item for key, item in config.items()}})
-    parts = Parts(Image(Path("/i/disk.qcow2"), Path("/i/vmlinuz"), Path("/i/initrd"), "0" * 64), "tcg", "3.6.16")
+    parts = Parts(
+        Image(Path("/i/disk.qcow2"), Path("/i/vmlinuz"), Path("/i/initrd"), "0" * 64),
+        "tcg",
+        EtcdBinaries(Path("/e"), Path("/e"), None, "3.6.16", {}),
+    )
     seen: list[str] = []
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]

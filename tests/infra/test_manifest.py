@@ -49,7 +49,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         etcd_version="3.6.16",
         timeouts=Timeouts(heartbeat_ms=100, election_ms=1000),
         peers=draw(st.sampled_from(["address", "hosts", "dns"])),
-        etcd_extra=draw(st.dictionaries(NAMES, SCALARS, max_size=3)),
+        etcd_extra=draw(st.dictionaries(NAMES, SCALARS | st.lists(SCALARS, max_size=2), max_size=3)),
     )
 
 

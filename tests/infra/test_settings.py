@@ -44,10 +44,14 @@ REFUSED = [
     ("heartbeat-ms", -1, "below 0"),
     ("heartbeat-ms", 6000, "60000 ms"),
     ("peers", "name", "none of the choices"),
-    ("etcd-extra", {"data-dir": "/x"}, "the lab sets itself"),
+    ("etcd-extra", {"data-dir": "/x"}, "disk faults work on it"),
+    ("etcd-extra", {"datadir": "/x"}, "disk faults work on it"),
+    ("etcd-extra", {"discovery-srv": "x"}, "the lab names all members"),
+    ("etcd-extra", {"force-new-cluster": True}, "a cluster of its own"),
     ("etcd-extra", {"election-timeout": 5000}, "etcd-lab:election-ms"),
-    ("etcd-extra", {"peer-transport-security": {}}, "the lab sets itself"),
-    ("etcd-extra", {"auto-compaction-retention": ["1"]}, "no text, number or truth value"),
+    ("etcd-extra", {"peer-transport-security": {}}, "the lab makes certificates"),
+    ("etcd-extra", {"log-outputs": ["stderr", None]}, "no value, or with none in it"),
+    ("etcd-extra", {"socket-options": {"reuse-port": None}}, "no value, or with none in it"),
     ("etcd-extra", {"Quota": 1}, "not how etcd spells"),
     ("etcd-extra", [1], "no mapping"),
     ("image", "/nonexistent.qcow2", "nor a file that exists"),
@@ -94,6 +98,33 @@ def test_text_from_pulumi_and_native_values_mean_the_same() -> None:
     native = {"nodes": 5, "names": ["a", "b", "c", "d", "e"], "etcd-extra": {"max-txn-ops": 200}, "heartbeat-ms": 50}
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in native.items()}
     assert from_mapping(native) == from_mapping(text)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"cipher-suites": ["TLS_A", "TLS_B"]},
+        {"socket-options": {"reuse-port": True}},
+        {"initial-election-tick-advance": False},
+        {"peer-skip-client-san-verification": True},
+        {"proxy-refresh-interval": 5},
+        {"log-level": "warn", "log-outputs": ["stderr"]},
+        {"host-whitelist": "etcd1"},
+    ],
+)
+def test_what_only_etcd_can_judge_is_left_to_it(extra: dict[str, object]) -> None:
+    assert from_mapping({"etcd-extra": extra}).etcd_extra == extra
+    assert from_mapping({"etcd-extra": json.dumps(extra)}).etcd_extra == extra
+
+
+@pytest.mark.parametrize(
+    ("quota", "words"),
+    [(2 << 30, None), (0, None), ((2 << 30) + 1, "is 2048 MiB"), (8 << 30, "is 8192 MiB"), (-1, "is unlimited")],
+)
+def test_a_quota_that_the_data_volume_cannot_hold_is_warned_about(quota: int, words: str | None) -> None:
+    said = from_mapping({"etcd-extra": {"quota-backend-bytes": quota}}).warnings
+    assert (words is None) == (not said)
+    assert words is None or words in said[0]
 
 
 def test_without_timeouts_the_accelerator_decides_and_one_brings_the_other() -> None:

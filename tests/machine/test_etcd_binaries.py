@@ -91,7 +91,7 @@ def test_a_version_that_does_not_exist_names_its_neighbours(monkeypatch: pytest.
     go = golang.Go(Path("/nonexistent/go"), "1.26.0", {})
 
     def refuse(self: golang.Go, words: list[str], **_more: object) -> str:
-        if words[0] == "get":
+        if words[0] == "get" or words[-1].endswith("@v3.6.99"):
             raise ToolError("go ended with status 1", tail="403 Forbidden")
         return "go.etcd.io/etcd/server/v3 v3.5.0-alpha.0 v3.5.1 v3.6.0 v3.6.16"
 
@@ -102,9 +102,29 @@ def test_a_version_that_does_not_exist_names_its_neighbours(monkeypatch: pytest.
     with pytest.raises(SettingsError) as refused:
         etcd_binaries.ensure("3.6.99", print)
 
-    assert "3.6.0, 3.6.16" in str(refused.value)
+    assert "among others, 3.6.0, 3.6.16" in str(refused.value)
     assert "alpha" not in str(refused.value)
     assert [path for path in cache.iterdir() if path.is_dir()] == []
+
+
+def test_a_release_that_the_list_lacks_and_the_proxy_has_is_not_told_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def incomplete(self: golang.Go, words: list[str], **_more: object) -> str:
+        asked.append(words[-1])
+        if words[0] == "get":
+            raise ToolError("go ended with status 1", tail="no space left on device")
+        return "go.etcd.io/etcd/server/v3 v3.5.12 v3.5.15"
+
+    monkeypatch.setattr(etcd_binaries, "_download", no_release)
+    monkeypatch.setattr(golang, "ensure", lambda _say: golang.Go(Path("/nonexistent/go"), "1.26.0", {}))
+    monkeypatch.setattr(golang.Go, "run", incomplete)
+
+    with pytest.raises(ToolError, match="status 1") as failed:
+        etcd_binaries.ensure("3.5.13", print)
+
+    assert "no space left" in failed.value.tail
+    assert asked[-1] == "go.etcd.io/etcd/server/v3@v3.5.13"
 
 
 def test_a_proxy_that_is_down_is_not_told_as_a_wrong_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from chaos.lab.lab import Lab
 from chaos.lab.probes import FROM_HERE_SECONDS
 from chaos.lab.scripts import DIRECTORY, each, tried
 from chaos.member.unit import KILLED, MAIN, MEMORY_EVENTS, UNIT, UnitState, cpu_share, unit_states
+from machine.errors import UsageError
 
 BACK_SECONDS = 90.0
 """From the end of a fault to an etcd that has joined: 3-10 s under TCG, three at once three times that."""
@@ -211,6 +213,18 @@ class OutOfMemory(GuestFault):
         Parameter("limit", "whole", 8, "memory for etcd, MiB", low=2, high=4096),
     )
 
+    def check(self, lab: Lab) -> None:
+        """Refuse a limit that the machine itself does not have."""
+        super().check(lab)
+        for node in self.nodes:
+            there = lab.manifest.node(node).memory_mib
+            if self.value("limit") >= there:
+                raise UsageError(
+                    f"limit of {self.name} is {self.value('limit')} MiB, and {node} has {there}: nothing is killed",
+                    where=f"--set limit={self.value('limit')}",
+                    next="Give less than etcd takes; 8 is usual.",
+                )
+
     def make(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Note the kills so far, once, then set the limit on the unit's control group."""
         kept = f"{DIRECTORY}/{self.id}/kills"
@@ -241,6 +255,10 @@ class OutOfMemory(GuestFault):
         return 30.0 if in_force else BACK_SECONDS
 
 
+OVERRUN = 1.5
+"""Times its share that a group may be seen to take."""
+
+
 @dataclass(frozen=True)
 class CpuStarve(GuestFault):
     """A small share of one processor for etcd (CPUQuota=): it lives, and is late for everything."""
@@ -252,6 +270,19 @@ class CpuStarve(GuestFault):
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("percent", "whole", 5, "share of one processor, percent", low=1, high=90),
     )
+
+    def check(self, lab: Lab) -> None:
+        """Refuse a share so large that etcd does not exceed it without the fault either."""
+        super().check(lab)
+        for node in self.nodes:
+            most = 100 * lab.manifest.node(node).vcpus
+            if self.value("percent") * OVERRUN >= most:
+                raise UsageError(
+                    f"percent of {self.name} is {self.value('percent')}, too much to be proved: with its {most} % of a "
+                    f"processor {node} takes hardly more",
+                    where=f"--set percent={self.value('percent')}",
+                    next=f"Give a number from 1 to {math.ceil(most / OVERRUN) - 1}.",
+                )
 
     def baseline(self, lab: Lab) -> tuple[Proof, ...]:
         """Under the same load it takes more than it will get: else the share afterwards would prove nothing."""
@@ -272,7 +303,7 @@ class CpuStarve(GuestFault):
     def _shares(self, lab: Lab, *, in_force: bool) -> tuple[Proof, ...]:
         percent = self.value("percent")
         # A group may overrun in a period and pays in the next (kernel, sched-bwc): a half more is within the quota.
-        limit = percent * 1.5
+        limit = percent * OVERRUN
         expected = f"at most {limit:g} %, throttled" if in_force else f"more than {limit:g} %"
         proof = []
         for node, share in cpu_share(lab, self.nodes).items():

@@ -19,7 +19,6 @@ from chaos.lab.lab import Lab
 from chaos.lab.scripts import each
 from chaos.member.settings import START_SECONDS, changed_settings, usual_settings
 from chaos.member.unit import UNIT, unit_states
-from chaos.oracle import minor
 from machine.errors import LabError, UsageError
 from machine.waiting import Pending, wait_until
 
@@ -66,13 +65,11 @@ class SnapshotLag(GuestFault):
         return (members, tuple(name for name in nodes if name not in members)[:1])
 
     def check(self, lab: Lab) -> None:
-        """One member of at least three; settings of etcd 3.5 or later."""
+        """One member of at least three."""
         if len(self.groups[0]) != 1:
             raise UsageError(f"{self.name} takes one node, who is to fall behind", where="--target")
         if len(lab.manifest.nodes) < 3:
             raise UsageError(f"{self.name} stops one member and needs the quorum of the others: three nodes or more")
-        if minor(lab.manifest.etcd_version) < (3, 5):
-            raise UsageError(f"{self.name} needs a setting of etcd 3.5 or later; this is {lab.manifest.etcd_version}")
 
     @property
     def member(self) -> str:
@@ -88,10 +85,8 @@ class SnapshotLag(GuestFault):
         """Few entries for the one, a stop for the other."""
         if node == self.member:
             return f"systemctl stop {UNIT}"
-        # the names in the file, not those of the flags (E embed/config.go of each)
-        new = minor(lab.manifest.etcd_version) >= (3, 6)
-        name = "snapshot-catchup-entries" if new else "experimental-snapshot-catch-up-entries"
-        return changed_settings(self.id, {"snapshot-count": SNAPSHOT_COUNT, name: KEEP})
+        few = dict.fromkeys(catch_up_keys(lab.manifest.etcd_version), KEEP)
+        return changed_settings(self.id, {"snapshot-count": SNAPSHOT_COUNT, **few})
 
     def undo(self, lab: Lab, node: str) -> str:  # noqa: ARG002
         """Start the one, the usual settings for the other."""
@@ -177,6 +172,20 @@ class SnapshotLag(GuestFault):
     def proof_seconds(self, in_force: bool) -> float:
         """Until the log is written; until all are well."""
         return 30.0 if in_force else 90.0
+
+
+def catch_up_keys(version: str) -> tuple[str, ...]:
+    """Keys of etcd's file, and not the names of its flags, for the entries that a leader keeps (E embed/config.go).
+
+    From 3.6 on there is a key of this name; 3.5 has had one since 3.5.14. Before, the field has no name in the file at
+    all, and encoding/json takes the field's own then, without regard to case; a key that it does not know is ignored.
+    """
+    numbers = tuple(int(part) for part in version.lstrip("v").split(".")[:3])
+    if numbers >= (3, 6):
+        return ("snapshot-catchup-entries",)
+    if numbers >= (3, 5, 14):
+        return ("experimental-snapshot-catch-up-entries",)
+    return ("snapshotcatchupentries", "experimental-snapshot-catch-up-entries")
 
 
 def _newest(pattern: re.Pattern[str], text: str) -> int:

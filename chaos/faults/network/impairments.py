@@ -85,6 +85,8 @@ class _Share(Netem):
     word: ClassVar[str]
     seen: ClassVar[float] = 1.0
     """Least part of what is hit that shows in pings."""
+    unseen: ClassVar[int] = 0
+    """Pings at the end of which nothing shows."""
 
     @property
     def share(self) -> float:
@@ -92,9 +94,14 @@ class _Share(Netem):
         return float(self.value("percent")) / 100
 
     @property
+    def rare(self) -> float:
+        """Part of the packets that makes the difference, from 0 to 1."""
+        return self.share
+
+    @property
     def count(self) -> int:  # type: ignore[override]
         """So many that about a dozen are hit."""
-        return min(400, max(40, math.ceil(12 / self.share)))
+        return min(400, max(40, math.ceil(12 / self.rare)))
 
     @abstractmethod
     def hits(self, pings: Pings) -> int:
@@ -107,8 +114,9 @@ class _Share(Netem):
         if not in_force:
             return f"none {self.word}", seen, hits == 0 and pings.sent > 0
         mean = pings.sent * self.share
-        around = 4 * math.sqrt(mean * (1 - self.share))
-        low, high = max(1, math.floor(mean * self.seen - around)), math.ceil(mean + around)
+        around = 4 * math.sqrt(mean * (1 - self.share * self.seen))
+        low = max(1, math.floor(mean * self.seen - around) - self.unseen)
+        high = min(pings.sent, math.ceil(mean + around))
         return f"{low} to {high} of {pings.sent} {self.word}", seen, low <= hits <= high
 
 
@@ -157,6 +165,7 @@ class Duplicate(_Share):
     summary: ClassVar[str] = "send packets of the first group towards the second twice"
     parameters: ClassVar[tuple[Parameter, ...]] = percent(30, "sent twice")
     word: ClassVar[str] = "twice"
+    unseen: ClassVar[int] = 1  # ping ends with the first answer to its last question
 
     @property
     def netem(self) -> str:
@@ -166,6 +175,10 @@ class Duplicate(_Share):
     def hits(self, pings: Pings) -> int:
         """Pings that were answered twice."""
         return pings.duplicates
+
+
+MOST_AT_ONCE = 0.98
+"""Share of packets sent at once beyond which chance decides whether any other is among the pings (at most 400)."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,26 @@ class Reorder(_Share):
     )
     word: ClassVar[str] = "overtaken"
     seen: ClassVar[float] = 0.3
+
+    def check(self, lab: Lab) -> None:
+        """Refuse what leaves nobody to be overtaken."""
+        super().check(lab)
+        if self.share > MOST_AT_ONCE:
+            raise UsageError(
+                f"percent of {self.name} is {self.value('percent'):g}: hardly a packet waits, and none is overtaken",
+                where=f"--set percent={self.value('percent'):g}",
+                next=f"Give a number from 1 to {100 * MOST_AT_ONCE:g}.",
+            )
+
+    @property
+    def rare(self) -> float:
+        """It takes one that waits and one that overtakes it."""
+        return min(self.share, 1 - self.share)
+
+    @property
+    def every(self) -> float:  # type: ignore[override]
+        """Seconds; the next one leaves before one that waits does."""
+        return float(min(0.02, self.value("ms") / 2000))
 
     @property
     def netem(self) -> str:
@@ -199,7 +232,7 @@ class Reorder(_Share):
         """How many are overtaken depends on how many wait, so only the order and at least a few."""
         if not in_force:
             return super().judge(pings, in_force=False)
-        least = max(1, math.floor(pings.sent * self.share * self.seen))
+        least = max(1, math.floor(pings.sent * self.rare * self.seen))
         hits = self.hits(pings)
         return f"at least {least} of {pings.sent} {self.word}", f"{hits} {self.word}; {pings}", hits >= least
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Pings:
 
     @property
     def disordered(self) -> int:
-        """Answers that came right after one to a later ping."""
-        return sum(one > other for one, other in pairwise(self.numbers))
+        """Answers that came after one to a later ping."""
+        return sum(number < newest for number, newest in zip(self.numbers, accumulate(self.numbers, max), strict=True))
 
     def __str__(self) -> str:
         if not self.times:
