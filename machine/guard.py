@@ -68,8 +68,8 @@ def kill(roots: set[int]) -> None:
 
 def main() -> None:
     """Wait for our starter's end, then end its children."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for deaf in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(deaf, signal.SIG_IGN)
     told = [line.split() for line in sys.stdin]
     alive = [
         (int(pid), int(number), float(seconds))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import holder
+from machine import guard
 from machine.holder import Holder
 from machine.paths import CHECKOUT
 from machine.waiting import Pending, wait_until
@@ -70,7 +70,7 @@ def test_a_lock_file_that_says_nothing_names_nobody(tmp_path: Path, text: str) -
 
 def test_age_is_counted_from_the_start() -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        found = holder.guard.stat(other.pid)
+        found = guard.stat(other.pid)
         assert found
         one = Holder(other.pid, found[1], "sleep 60")
 

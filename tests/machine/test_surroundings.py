@@ -112,7 +112,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_error(503)
 
-        def log_message(self, *_: object) -> None: ...  # type: ignore[override]
+        def log_message(self, *_: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
