@@ -24,6 +24,7 @@ from chaos.workload.client import Endpoint
 from chaos.workload.plan import DEFAULT, NONE, VARIABLE, Plan
 from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
+from infra.findings import examine, graves, observe
 from infra.manifest import load
 from machine.errors import LabError, UsageError
 from machine.log import say
@@ -209,8 +210,8 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     started = time.monotonic()
     failed = True
     try:
-        with play.step("steady state before", "every member is healthy") as step:
-            step.observed(told(lab.cluster.wait_healthy(STEADY_SECONDS)))
+        with play.precondition("steady state before", "the lab's members, all healthy") as step:
+            step.observed(steady_state(lab))
         play.measures = measured.enter_context(Measures(lab, scenario_recorder))
         checks.begin(play, workers, workload, declared.workload)
         yield play
@@ -231,6 +232,26 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
             finally:
                 measured.close()  # after the history was written
                 scenario_recorder.finish(time.monotonic() - started, failed=failed)
+
+
+def steady_state(lab: Lab) -> str:
+    """Wait for a healthy cluster of the lab's members and no others; in words.
+
+    Raises LabError naming what is amiss, which makes a scenario inconclusive: what would come of it says nothing about
+    the cluster that the lab describes. What no wait puts right is not waited for.
+    """
+    found = graves(examine(lab.manifest, observe(lab.cluster)))
+    if passing := [one for one in found if one.kind in {"no quorum", "missing member", "versions"}]:
+        with suppress(LabError):  # a member that has only just started is not in every list yet
+            lab.cluster.wait_healthy(STEADY_SECONDS)
+        found = [one for one in found if one not in passing]
+        found += [one for one in graves(examine(lab.manifest, observe(lab.cluster))) if one not in found]
+    if found:
+        raise LabError(f"The cluster is not as the lab describes it: {'; '.join(map(str, found))}")
+    statuses = lab.cluster.wait_healthy(STEADY_SECONDS)
+    seen = observe(lab.cluster)
+    notes = [one.what for one in examine(lab.manifest, seen) if not one.grave]
+    return "; ".join([told(statuses), *notes])
 
 
 def told(statuses: list[EndpointStatus]) -> str:
