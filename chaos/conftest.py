@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from chaos.workload.client import Endpoint
 from chaos.workload.plan import DEFAULT, NONE, VARIABLE, Plan
 from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
-from infra.findings import examine, graves, observe
+from infra.findings import Finding, examine, graves, observe
 from infra.manifest import load
 from machine.errors import LabError, UsageError
 from machine.log import say
@@ -240,18 +240,18 @@ def steady_state(lab: Lab) -> str:
     Raises LabError naming what is amiss, which makes a scenario inconclusive: what would come of it says nothing about
     the cluster that the lab describes. What no wait puts right is not waited for.
     """
-    found = graves(examine(lab.manifest, observe(lab.cluster)))
-    if passing := [one for one in found if one.kind in {"no quorum", "missing member", "versions"}]:
-        with suppress(LabError):  # a member that has only just started is not in every list yet
-            lab.cluster.wait_healthy(STEADY_SECONDS)
-        found = [one for one in found if one not in passing]
-        found += [one for one in graves(examine(lab.manifest, observe(lab.cluster))) if one not in found]
-    if found:
-        raise LabError(f"The cluster is not as the lab describes it: {'; '.join(map(str, found))}")
+    _require_described(lab, but=("no quorum", "missing member"))
     statuses = lab.cluster.wait_healthy(STEADY_SECONDS)
-    seen = observe(lab.cluster)
-    notes = [one.what for one in examine(lab.manifest, seen) if not one.grave]
+    notes = [one.what for one in _require_described(lab)]
     return "; ".join([told(statuses), *notes])
+
+
+def _require_described(lab: Lab, but: Sequence[str] = ()) -> list[Finding]:
+    """Raise LabError when the cluster is not as described, `but` for kinds that may pass; else what is worth saying."""
+    found = [one for one in examine(lab.manifest, observe(lab.cluster)) if one.kind not in but]
+    if grave := graves(found):
+        raise LabError(f"The cluster is not as the lab describes it: {'; '.join(map(str, grave))}")
+    return found
 
 
 def told(statuses: list[EndpointStatus]) -> str:

@@ -124,16 +124,16 @@ def trouble(unit: Unit, node: str) -> Trouble | None:
             program, reason = found.groups()
             return Trouble(f"{program}: {reason}", _of_program(program, reason, node))
     words = ""
-    for line in map(parse, lines):
-        flags = line.text.startswith("failed to verify flags") or _FLAGS.search(line.text)
-        if flags or line.level in {"fatal", "panic"}:
-            words = line.text
+    for told in map(parse, lines):
+        flags = told.text.startswith("failed to verify flags") or _FLAGS.search(told.text)
+        if flags or told.level in {"fatal", "panic"}:
+            words = told.text
     if not words and unit.result not in {"", "success"}:
         words = f"systemd says {unit.result}"
     if not words:
         return None
     found = _FLAGS.search(words)
-    words = f"failed to verify flags: {found.group(1)}" if found else words
+    words = f"failed to verify flags: {found.group(1).rstrip('.')}" if found else words
     return Trouble(words, _of_words(words, node))
 
 

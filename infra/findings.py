@@ -1,9 +1,9 @@
 """What of a cluster is not as the lab describes it: members, alarms, versions, authentication.
 
 `./lab status`, `health` and `heal` and the steady state of every scenario ask the same question, and get the same
-findings; all but `observe` is pure. Looking changes nothing: it takes the members' own status (in which every alarm stands, E
-server/etcdserver/api/v3rpc/maintenance.go, Status) and a member list that is answered locally. A list of alarms and
-`etcdctl endpoint health` are entries in the raft log from 3.5 on, so neither is asked for.
+findings; all but `observe` is pure. Looking changes nothing: it takes the members' own status, in which every alarm
+stands (E server/etcdserver/api/v3rpc/maintenance.go, Status), and a member list that is answered locally. A list of
+alarms and `etcdctl endpoint health` are entries in the raft log from 3.5 on, so neither is asked for.
 """
 
 from __future__ import annotations

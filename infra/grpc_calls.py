@@ -1,10 +1,10 @@
 """Calls to a member over gRPC itself, for clusters with authentication on.
 
 With `auth enable`, etcd's JSON gateway refuses every client whose certificate has a CommonName (E
-server/embed/serve.go, accessController), and a certificate without one may not ask for hashes or change members (seen
-with 3.4.23, 3.5.34, 3.6.16 and 3.7.3). Over gRPC the same certificate, whose CommonName is root, is the user root (W op-guide/authentication/rbac.md, TLS Common Name). So the
-calls that the lab makes through the gateway are made here with the same paths, bodies and answers: messages by
-protobuf's own JSON mapping, which is the gateway's too.
+server/embed/serve.go, accessController), and one without a CommonName may neither ask for hashes nor change members
+(seen with 3.4.23 and 3.6.16). Over gRPC the certificate of the lab's client, whose CommonName is root, is the user root
+(W op-guide/authentication/rbac.md). So the calls that the lab makes through the gateway are made here with the same
+paths, bodies and answers: messages by protobuf's own JSON mapping, which is the gateway's too.
 
 Sockets are the caller's (they belong to the lab's network namespace and have an observer's port), so gRPC talks to them
 through a socket pair of ours; TLS goes from end to end.
@@ -191,11 +191,10 @@ def _types() -> Mapping[str, Any]:
     for name, text in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for part in filter(None, text.split(", ")):
-            number, field, kind = part.split()
-            repeated = kind.endswith("*")
-            kind = kind.rstrip("*")
-            made = message.field.add(name=field, number=int(number))
-            made.label = field_type.LABEL_REPEATED if repeated else field_type.LABEL_OPTIONAL
+            tag, title, spelt = part.split()
+            kind = spelt.rstrip("*")
+            made = message.field.add(name=title, number=int(tag))
+            made.label = field_type.LABEL_REPEATED if spelt != kind else field_type.LABEL_OPTIONAL
             if kind in _MESSAGES or kind in _ENUMS:
                 made.type = field_type.TYPE_MESSAGE if kind in _MESSAGES else field_type.TYPE_ENUM
                 made.type_name = f".{_PACKAGE}.{kind}"

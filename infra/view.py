@@ -101,7 +101,8 @@ def script(addresses: list[str]) -> str:
         f"ETCDCTL_ENDPOINTS={endpoints} ETCDCTL_COMMAND_TIMEOUT={COMMAND_SECONDS}s; "
         f"for a in {' '.join(addresses)}; do ({probe}; echo tcp $a $?) & done; "
         # 3.4's answer leaves alarms out, which the members' status has
-        "case $(etcdctl version) in *' 3.4.'*) etcdctl endpoint status -w json 2>/dev/null | sed 's/^/status /' & esac; "
+        "case $(etcdctl version) in *' 3.4.'*) "
+        "etcdctl endpoint status -w json 2>/dev/null | sed 's/^/status /' & esac; "
         "etcdctl endpoint health -w json; s=$?; wait; exit $s"
     )
 

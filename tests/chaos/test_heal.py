@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import heal, member, sweep
+from chaos import heal, member, recovery, sweep
 from chaos.faults import names, records
 from chaos.faults.base import Fault
 from chaos.faults.bridge import CutState
@@ -22,8 +22,10 @@ from chaos.faults.network import Partition
 from chaos.faults.power import PowerOff
 from chaos.faults.process import Stop
 from chaos.lab import Lab
+from chaos.recovery import Mended
 from chaos.sweep import Guest
 from chaos.traces import DAMAGED, GUEST, UNDO_SCRIPT, Found
+from infra.findings import Observed
 from machine import libvirt_api
 from machine.errors import DeadlineError, InconclusiveError, ToolError
 from machine.paths import StackPaths
@@ -58,7 +60,7 @@ class Paper:
             peers="address",
             node=lambda name: next(node for node in nodes if node.name == name),
         )
-        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, alarms=list)
+        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, status=list)
 
     def wait_healthy(self, seconds: float, on_wait: object = None) -> list[object]:
         if not self.healthy:
@@ -114,12 +116,13 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(sweep, "links_down", lambda lab: [])
     monkeypatch.setattr(sweep, "sweep_guests", made.sweep_guests)
     monkeypatch.setattr(member, "needs_replacing", lambda lab: [])
+    monkeypatch.setattr(recovery, "observe", lambda cluster: Observed((), None))
     engine = SimpleNamespace(
         name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
     )
     monkeypatch.setattr(heal, "Engine", lambda paths, project, say: engine)
     CLOCK[0] = 0.0
-    monkeypatch.setattr(heal, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
     monkeypatch.setattr(heal, "answers", lambda lab, address, port: made.states[address] == "running")
     return made
 
@@ -128,7 +131,7 @@ def record(paper: Paper, fault: Fault, lab_id: str = LAB_ID) -> None:
     records.write(paper.paths, records.Record.of(fault, lab_id, "hypervisor"))
 
 
-def mend(paper: Paper) -> list[heal.Mended]:
+def mend(paper: Paper) -> list[Mended]:
     return heal.heal_lab(cast(Lab, paper), paper.log.append)
 
 
