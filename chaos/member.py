@@ -91,10 +91,11 @@ def damage_records(lab: Lab) -> list[records.Record]:
     return [record for record in records.load_all(lab.paths)[0] if record.name in DAMAGING]
 
 
-def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
+def replace(lab: Lab, node: str, say: Say | None = None, *, whole: bool = True) -> Member:
     """Make the member on `node` a new one with the cluster's data; gives it, healthy and voting.
 
-    Goes on from any half state that an earlier call, or `retire`, left. Raises UsageError where no other members are
+    Goes on from any half state that an earlier call, or `retire`, left. Without `whole` the other members need not be
+    healthy in the end, as when several are being replaced. Raises UsageError where no other members are
     left to carry the cluster, LabError when they do not, DeadlineError when etcd does not follow in time.
     """
     tell = say or (lambda _text: None)
@@ -105,8 +106,11 @@ def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
     _wait_started(lab, node, entry.id)
     _promote(lab, node, entry.id)
     lab.shell(node).run(joining.FORGET, seconds=60)
-    lab.cluster.wait_healthy(CATCH_UP_SECONDS)
-    tell(f"{node}: member {entry.id:x} votes, all are healthy")
+    if whole:
+        lab.cluster.wait_healthy(CATCH_UP_SECONDS)
+    else:
+        wait_until(lambda: _require_serving(lab, node), f"The new member on {node}", seconds=CATCH_UP_SECONDS)
+    tell(f"{node}: member {entry.id:x} votes, {'all are' if whole else 'it is'} healthy")
     return entry
 
 
@@ -217,6 +221,11 @@ def _serving(lab: Lab) -> list[str]:
         if one.ok and one.leader_id and one.errors and all("alarm:" in error for error in one.errors)
     }  # fmt: skip
     return [name for name in lab.manifest.node_names if name in healthy | alarmed]
+
+
+def _require_serving(lab: Lab, node: str) -> None:
+    if node not in _serving(lab):
+        raise Pending("not healthy yet")
 
 
 def _members(lab: Lab, node: str) -> list[Member]:

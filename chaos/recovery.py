@@ -31,7 +31,8 @@ LOOK_EVERY = 3.0
 """Seconds between two looks at what is not healthy; systemd starts the unit again after one (RestartSec)."""
 
 UNIT_SECONDS = 20.0
-CALL_SECONDS = 8.0
+CONFIRM_SECONDS = 4.0
+"""For a member list as the quorum has it, where there was a leader a moment ago."""
 TRIES: Final = 3
 """How often a change of membership is asked for: etcd refuses one for 5 s after members have connected."""
 
@@ -154,7 +155,9 @@ class Recovery:
                 done = "corrected"
             else:
                 # once more as the quorum has it: it may have started meanwhile
-                entry = next(one for one in cluster.members(CALL_SECONDS, without="-") if one.id == finding.member_id)
+                entry = next(
+                    one for one in cluster.members(CONFIRM_SECONDS, without="-") if one.id == finding.member_id
+                )
                 if entry.name:
                     return False
                 cluster.remove_member(finding.member_id)
@@ -286,10 +289,11 @@ class Recovery:
 
     def _require_quorum(self, out: Collection[str]) -> None:
         """Raise LabError when there is no leader, and without these nodes there can be none."""
-        known = self._known(self._seen)
-        if known is None or self._seen.led or any(one.leader_id for one in self._lab.cluster.status() if one.ok):
+        seen = observe(self._lab.cluster)
+        known = self._known(seen)
+        if known is None or seen.led:
             return
-        silent = {one.node for one in self._lab.cluster.status() if not one.ok}
+        silent = {one.node for one in seen.statuses if not one.ok}
         able = [node for node, entry in known.of.items() if not entry.learner and not (node in out and node in silent)]
         if len(able) >= known.quorum or not silent & set(out):
             return
@@ -336,7 +340,7 @@ def replace_members(lab: Lab, nodes: Collection[str], note: Note, say: Say) -> l
     replaced = []
     for node in ready:
         try:
-            entry = member.replace(lab, node, tell)
+            entry = member.replace(lab, node, tell, whole=len(nodes) == 1)
         except LabError as error:
             failed(node, error)
         else:

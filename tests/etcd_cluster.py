@@ -178,7 +178,7 @@ class Members:
 
     def wipe(self, name: str) -> None:
         """Remove the member's data."""
-        shutil.rmtree(self.data(name))
+        shutil.rmtree(self.data(name), ignore_errors=True)
 
     def ready(self) -> None:
         """Wait until the manifest's members are healthy."""
