@@ -110,7 +110,7 @@ def call(  # noqa: PLR0917 - all of it is one call
     Raises RefusedError; OSError when the files cannot be read.
     """
     import grpc  # noqa: PLC0415 - takes 0.4 s, and clusters with authentication on are rare
-    from google.protobuf import json_format  # noqa: PLC0415
+    from google.protobuf import json_format  # type: ignore[import-untyped]  # noqa: PLC0415
 
     method, request, answer = _METHODS[path]
     message = json_format.ParseDict(dict(body), _types()[request]())

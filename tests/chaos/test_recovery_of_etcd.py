@@ -134,16 +134,17 @@ def add(lab: Machines, *words: str, node: str = "") -> None:
 
 
 def test_foreign_members_that_never_started_and_wrong_peer_urls_are_repaired(lab: Machines) -> None:
+    foreign = ["foreign member"]
     add(lab, "extra", f"--peer-urls=https://{lab.members.net}.99:2380")
-    add(lab, "more", "--learner", f"--peer-urls=https://{lab.members.net}.98:2380")
+    if not lab.manifest.etcd_version.startswith("3.4."):  # which adds no learner while a member has not started
+        add(lab, "more", "--learner", f"--peer-urls=https://{lab.members.net}.98:2380")
+        foreign = ["foreign learner", "foreign member"]
     own = lab.cluster.status()[1].member_id
     lab.cluster.update_member(own, f"https://{lab.members.net}.97:2380")
-    assert sorted(lab.kinds()) == ["foreign learner", "foreign member", "peer URL"]
-    assert sorted((item.done, item.ok) for item in lab.heal()) == [
-        ("corrected", True),
-        ("removed", True),
-        ("removed", True),
-    ]
+    assert sorted(lab.kinds()) == [*foreign, "peer URL"]
+    items = lab.heal()
+    assert all(item.ok for item in items)
+    assert sorted(item.done for item in items) == ["corrected", *["removed" for _ in foreign]]
     assert lab.kinds() == []
 
 
