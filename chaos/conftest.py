@@ -209,9 +209,11 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     measured = ExitStack()
     started = time.monotonic()
     failed = True
+    steady = False
     try:
         with play.precondition("steady state before", "the lab's members, all healthy") as step:
             step.observed(steady_state(lab))
+        steady = True
         play.measures = measured.enter_context(Measures(lab, scenario_recorder))
         checks.begin(play, workers, workload, declared.workload)
         yield play
@@ -219,8 +221,11 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     finally:
         healthy = False
         try:
-            _mend(play, failed=failed)
-            healthy = True
+            if steady:
+                _mend(play, failed=failed)
+                healthy = True
+            else:  # nothing was begun, and waiting for a healthy cluster would blame etcd for what it was before
+                artefacts.collect(play.lab, play.recorder.artefacts_dir)
             if play.measures is not None and scenario_recorder.scenario.faults:
                 play.measures.phase_ends("after")
         finally:

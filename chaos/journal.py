@@ -16,7 +16,7 @@ from typing import Final
 LINES: Final = (
     "journalctl --no-pager -o cat -u etcd.service -n 600 | "
     r"grep -aE '^(\{|panic: |fatal error: |unexpected fault|20[0-9][0-9][-/]|etcd\.service: |"
-    r"(Starting|Started|Stopp|Failed)[a-z]* )' | tail -n 150"
+    r"(Starting|Started|Stopp|Failed|Dependency|Assertion)[a-z]* )' | tail -n 150"
 )
 """Shell: the last lines of the journal that say something; behind a panic come more lines of stack than are read."""
 
@@ -128,6 +128,11 @@ def trouble(unit: Unit, node: str) -> Trouble | None:
         flags = told.text.startswith("failed to verify flags") or _FLAGS.search(told.text)
         if flags or told.level in {"fatal", "panic"}:
             words = told.text
+    if not words and unit.active in {"failed", "inactive"}:
+        words = next(
+            (line for line in reversed(lines) if line.startswith(("Dependency failed", "Assertion failed"))), ""
+        )
+        words = words or f"systemd leaves it {unit.active}"
     if not words and unit.result not in {"", "success"}:
         words = f"systemd says {unit.result}"
     if not words:

@@ -270,7 +270,7 @@ class Recovery:
             now = journal.trouble(unit, name)
             if before is None or now is None or journal.damage(unit.journal):
                 continue
-            again = unit.restarts > before.restarts or unit.active == before.active == "failed"
+            again = unit.restarts > before.restarts or unit.active == before.active in {"failed", "inactive"}
             if again and journal.trouble(before, name) == now:
                 found[name] = journal.Trouble(f"etcd on {name} does not start: {now.reason}", now.remedy)
         return found

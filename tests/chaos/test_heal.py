@@ -184,7 +184,7 @@ class Replaced:
     def needed(self, lab: Any) -> list[str]:
         return sorted({*self.noted, *(name for one in member.damage_records(lab) for name in one.nodes)})
 
-    def replace(self, _lab: object, node: str, _say: object) -> Any:
+    def replace(self, _lab: object, node: str, _say: object, *, whole: bool) -> Any:
         self.attempts += 1
         CLOCK[0] += 60
         if self.attempts <= self.refusals:

@@ -132,6 +132,16 @@ def test_a_unit_that_runs_or_says_nothing_has_no_trouble() -> None:
     failed = trouble(stopped("", result="timeout"), "etcd1")
     assert failed is not None
     assert failed.reason == "systemd says timeout"
+    off = trouble(stopped("", active="inactive", sub="dead", result="success", restarts=0, queued=False), "etcd1")
+    assert off is not None
+    assert off.reason == "systemd leaves it inactive"
+    needs = "Dependency failed for etcd.service - etcd, member etcd1."
+    off = trouble(stopped(needs, active="inactive", result="success", restarts=0, queued=False), "etcd1")
+    assert off is not None
+    assert off.reason == needs
+    assert trouble(stopped("", active="inactive", result="success", restarts=0), "etcd1") is None, (
+        "it is about to start"
+    )
 
 
 def test_what_the_node_prints_is_read() -> None:
