@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from chaos.workload.client import Endpoint
 from chaos.workload.plan import DEFAULT, NONE, VARIABLE, Plan
 from chaos.workload.pool import Pool
 from infra.cluster import EndpointStatus
+from infra.findings import Finding, examine, graves, observe
 from infra.manifest import load
 from machine.errors import LabError, UsageError
 from machine.log import say
@@ -242,9 +243,11 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     measured = ExitStack()
     started = time.monotonic()
     failed = True
+    steady = False
     try:
-        with play.step("steady state before", "every member is healthy") as step:
-            step.observed(told(play.lab.cluster.wait_healthy(STEADY_SECONDS)))
+        with play.precondition("steady state before", "the lab's members, all healthy") as step:
+            step.observed(steady_state(play.lab))
+        steady = True
         play.measures = measured.enter_context(Measures(play.lab, lab_run.pages, scenario_recorder, missing))
         end_checks.begin(play, workers, workload, declared.workload)
         yield play
@@ -252,8 +255,11 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     finally:
         healthy = False
         try:
-            _mend(play, failed=failed)
-            healthy = True
+            if steady:
+                _mend(play, failed=failed)
+                healthy = True
+            else:  # nothing was begun, and waiting for a healthy cluster would blame etcd for what it was before
+                artefacts.collect(play.lab, play.recorder.artefacts_dir)
             if play.measures is not None and scenario_recorder.scenario.faults:
                 play.measures.phase_ends("after")
         finally:
@@ -265,6 +271,26 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
             finally:
                 measured.close()  # after the history was written
                 scenario_recorder.finish(time.monotonic() - started, failed=failed)
+
+
+def steady_state(lab: Lab) -> str:
+    """Wait for a healthy cluster of the lab's members and no others; in words.
+
+    Raises LabError naming what is amiss, which makes a scenario inconclusive: what would come of it says nothing about
+    the cluster that the lab describes. What no wait puts right is not waited for.
+    """
+    _require_described(lab, but=("no quorum", "missing member"))
+    statuses = lab.cluster.wait_healthy(STEADY_SECONDS)
+    notes = [one.what for one in _require_described(lab)]
+    return "; ".join([told(statuses), *notes])
+
+
+def _require_described(lab: Lab, but: Sequence[str] = ()) -> list[Finding]:
+    """Raise LabError when the cluster is not as described, `but` for kinds that may pass; else what is worth saying."""
+    found = [one for one in examine(lab.manifest, observe(lab.cluster)) if one.kind not in but]
+    if grave := graves(found):
+        raise LabError(f"The cluster is not as the lab describes it: {'; '.join(map(str, grave))}")
+    return found
 
 
 def told(statuses: list[EndpointStatus]) -> str:

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         say(f"Looking for faults on the lab {stack!r}.")
         found = mend(lab.manifest, lab.paths, say)
         failed = [item for item in found if not item.ok]
-        line(f"{len(found)} found, {len(found) - len(failed)} mended; all members are healthy.")
+        left = f", {len(failed)} left" if failed else ""
+        line(f"{len(found)} found, {len(found) - len(failed)} mended{left}; all members of the lab are healthy.")
         if failed:
             raise typer.Exit(1)

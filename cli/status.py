@@ -10,6 +10,7 @@ from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
     from infra.cluster import EndpointStatus
+    from infra.findings import Observed
     from infra.manifest import Manifest
 
 COLUMNS = (
@@ -32,15 +33,27 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def status(stack: StackOption = DEFAULT_STACK) -> None:
-        """Status of each member: id, version, size, leader, term, index. Exit 0 when all answer."""
+        """Status of each member, and what does not belong. Exit 0 when all answer and the members are the lab's."""
         from cli.lab import open_lab
         from cli.terminal import table
+        from infra.findings import observe
 
         lab = open_lab(stack)
-        found = lab.cluster().status()
-        table(COLUMNS, [row(lab.manifest, one) for one in found])
-        if not all(one.ok for one in found):
+        seen = observe(lab.cluster())
+        table(COLUMNS, [row(lab.manifest, one) for one in seen.statuses])
+        if show_findings(lab.manifest, seen) or not all(one.ok for one in seen.statuses):
             raise typer.Exit(1)
+
+
+def show_findings(manifest: Manifest, seen: Observed) -> bool:
+    """Say what is not as the lab describes it, each with the command that repairs it; whether something is grave."""
+    from cli.terminal import line
+    from infra.findings import examine, graves
+
+    found = examine(manifest, seen)
+    for one in found:
+        line(f"{'!' if one.grave else '-'} {one}")
+    return bool(graves(found))
 
 
 def row(manifest: Manifest, one: EndpointStatus) -> list[str]:

@@ -122,11 +122,17 @@ class Cluster:
 
         `without` a node: that one is not asked, and the others answer as the quorum has it (linearizable).
         """
-        answer = self._any("cluster/member/list", {"linearizable": bool(without)}, seconds, without)
-        listed = answer.get("members")
-        return [_member(item) for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
+        return _members(self._any("cluster/member/list", {"linearizable": bool(without)}, seconds, without))
 
-    def remove_member(self, member_id: int, *, without: str, seconds: float = HEALTH_SECONDS) -> None:
+    def members_on(self, node: str, seconds: float = STATUS_SECONDS) -> list[Member]:
+        """The member list as this member has it, without asking the others; raises CallError.
+
+        No entry in the log, and answered without a quorum.
+        """
+        listed = self.gateway.post(self.manifest.node(node), "cluster/member/list", {"linearizable": False}, seconds)
+        return _members(listed)
+
+    def remove_member(self, member_id: int, *, without: str = "", seconds: float = HEALTH_SECONDS) -> None:
         """Take a member out of the cluster, asked of any node but `without`; raises ToolError with etcd's word."""
         self._any("cluster/member/remove", {"ID": str(member_id)}, seconds, without)
 
@@ -139,6 +145,15 @@ class Cluster:
     def promote_member(self, member_id: int, *, without: str, seconds: float = HEALTH_SECONDS) -> None:
         """Let a learner vote; raises ToolError with etcd's word, as long as it has not caught up."""
         self._any("cluster/member/promote", {"ID": str(member_id)}, seconds, without)
+
+    def update_member(self, member_id: int, peer_url: str, seconds: float = HEALTH_SECONDS) -> None:
+        """Write another peer URL into the member list; raises ToolError with etcd's word."""
+        self._any("cluster/member/update", {"ID": str(member_id), "peerURLs": [peer_url]}, seconds)
+
+    def disarm(self, alarm: Alarm, *, without: str = "", seconds: float = HEALTH_SECONDS) -> None:
+        """Lower one alarm of one member, which need not exist any more; raises ToolError with etcd's word."""
+        body = {"action": "DEACTIVATE", "memberID": str(alarm.member_id), "alarm": alarm.kind}
+        self._any("maintenance/alarm", body, seconds, without)
 
     def call(self, node: str, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
         """One call of one member's JSON gateway, POST /v3/`path`; raises LabError with etcd's own words."""
@@ -195,13 +210,14 @@ class Cluster:
     def hashes(self, revision: int = 0, seconds: float = STATUS_SECONDS) -> dict[str, KvHash]:
         """The same with the compact revision, without which hashes cannot be compared."""
 
-        def one(node: Node) -> tuple[str, KvHash]:
-            try:
-                return node.name, self._hash(node, revision, seconds)
-            except CallError as error:
-                raise ToolError(f"{node.name} does not tell its hash: {error}") from error
+        return dict(self._each(lambda node: (node.name, self.hash_of(node.name, revision, seconds))))
 
-        return dict(self._each(one))
+    def hash_of(self, node: str, revision: int = 0, seconds: float = STATUS_SECONDS) -> KvHash:
+        """One member's; raises ToolError when it does not answer."""
+        try:
+            return self._hash(self.manifest.node(node), revision, seconds)
+        except CallError as error:
+            raise ToolError(f"{node} does not tell its hash: {error}") from error
 
     def wait_healthy(self, seconds: float, on_wait: Callable[[float, str], None] | None = None) -> list[EndpointStatus]:
         """Wait until all members answer, know one leader and can commit; gives their status then.
@@ -307,6 +323,11 @@ def status_from(node: str, answer: Mapping[str, object]) -> EndpointStatus:
         errors=tuple(str(error) for error in errors) if isinstance(errors, list) else (),
         storage_version=str(answer.get("storageVersion", "")),
     )
+
+
+def _members(answer: Mapping[str, object]) -> list[Member]:
+    listed = answer.get("members")
+    return [_member(item) for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
 
 
 def _member(item: Mapping[str, object]) -> Member:

@@ -1,4 +1,7 @@
-"""One call to one member: etcd's JSON gateway over mutual TLS, its health and metrics, inside the lab's namespace."""
+"""One call to one member: etcd's JSON gateway over mutual TLS, its health and metrics, inside the lab's namespace.
+
+With authentication on the gateway refuses the lab's certificate; then the same call goes over gRPC (infra.grpc_calls).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from infra import grpc_calls
 from infra.manifest import CLIENT_PORT, METRICS_PORT, OBSERVER_PORTS, Node
 from machine import netns
 from machine.errors import LabError, NotBuiltError
@@ -19,6 +23,15 @@ Kind = Literal["", "refused", "unreachable", "timeout", "tls", "etcd", "protocol
 """Why a call failed: nobody listens; no way there; no answer in time; certificates; etcd's own refusal; nonsense."""
 
 _HEALTHY: Final = ("true", True)
+
+_AUTH_REFUSAL: Final = "CommonName of client sending a request against gateway"
+"""How the gateway refuses when authentication is on (E server/embed/serve.go; 3.4 to 3.7)."""
+
+_GRPC_KINDS: Final[Mapping[str, tuple[Kind, int]]] = {
+    "DEADLINE_EXCEEDED": ("timeout", 0),
+    "UNAVAILABLE": ("protocol", 0),
+    "UNIMPLEMENTED": ("etcd", http.client.NOT_FOUND),
+}
 
 
 class CallError(LabError):
@@ -39,6 +52,12 @@ class Gateway:
     def __init__(self, namespace: str | None, paths: StackPaths) -> None:
         self._namespace = namespace
         self._paths = paths
+        self._auth = False
+
+    @property
+    def auth_met(self) -> bool:
+        """Whether a member refused the gateway's way because authentication is on; `auth_on` asks anew."""
+        return self._auth
 
     @property
     def namespace(self) -> str | None:
@@ -59,9 +78,53 @@ class Gateway:
         return context
 
     def post(self, node: Node, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
-        """POST /v3/`path`; all of it, connecting included, takes at most about `seconds`. Raises CallError."""
+        """POST /v3/`path`; all of it, connecting included, takes at most about `seconds`. Raises CallError.
+
+        With authentication on the call is made over gRPC, as the user that the certificate names; the answer is alike.
+        """
+        started = time.monotonic()
+        if not self._auth:
+            try:
+                return self._post(node, path, body, seconds)
+            except CallError as error:
+                if _AUTH_REFUSAL not in error.what:
+                    raise
+                self._auth = True
+        return self._over_grpc(node, path, body, max(0.1, seconds - (time.monotonic() - started)))
+
+    def auth_on(self, node: Node, seconds: float) -> bool:
+        """Whether authentication is on, as the gateway of this member has it now. Raises CallError."""
+        try:
+            self._post(node, "maintenance/status", {}, seconds)
+        except CallError as error:
+            if _AUTH_REFUSAL not in error.what:
+                raise
+            self._auth = True
+        else:
+            self._auth = False
+        return self._auth
+
+    def _post(self, node: Node, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
         text = self._exchange(node, "POST", f"/v3/{path}", seconds, body=json.dumps(body), tls=self.tls)
         return _document(text)
+
+    def _over_grpc(self, node: Node, path: str, body: Mapping[str, object], seconds: float) -> Mapping[str, object]:
+        address, where = str(node.address), f"{node.address}:{CLIENT_PORT}"
+        if not grpc_calls.known(path):
+            raise CallError(f"authentication is on, and the lab does not make the call {path} over gRPC", "protocol")
+        files = grpc_calls.Files(self._paths.ca_cert, self._paths.client_cert, self._paths.client_key)
+        deadline = time.monotonic() + seconds
+        try:
+            with netns.connect(self._namespace, address, CLIENT_PORT, seconds, source_ports=OBSERVER_PORTS) as plain:
+                left = max(0.05, deadline - time.monotonic())
+                return grpc_calls.call(plain, address, files, path, body, left)
+        except grpc_calls.RefusedError as error:
+            kind, status = _GRPC_KINDS.get(error.code, ("etcd", http.client.BAD_REQUEST))
+            if kind == "timeout":
+                raise classify(TimeoutError(), where, seconds) from error
+            raise CallError(str(error) or f"gRPC status {error.code}", kind, status=status) from error
+        except OSError as error:
+            raise classify(error, where, seconds) from error
 
     def health(self, node: Node, seconds: float) -> tuple[bool, str]:
         """Whether `/health` says so, and its reason when not. Raises CallError when there is no answer."""

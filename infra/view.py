@@ -14,6 +14,7 @@ from typing import Literal
 
 from infra.access import shell_for
 from infra.cluster import MemberHealth
+from infra.findings import Observed, compare, described
 from infra.layout import ENV_FILE
 from infra.manifest import CLIENT_PORT, Manifest
 from machine.errors import ToolError
@@ -47,6 +48,20 @@ class View:
         if healthy == len(self.members):
             return "healthy"
         return "degraded" if healthy >= self.quorum else "unavailable"
+
+    def beside(self, manifest: Manifest, seen: Observed) -> View:
+        """The same beside the member list: voting members that are none of the lab's count, and cannot be asked."""
+        if seen.members is None:
+            return self
+        known = compare(manifest, seen.members, seen.statuses)
+        others = tuple(
+            MemberHealth(
+                f"{one.id:x}", healthy=False, reason=f"{described(one)} is not a node of this lab", seconds=0.0
+            )
+            for one in known.foreign
+            if not one.learner
+        )
+        return View(self.viewer, known.quorum, (*self.members, *others))
 
     def member(self, node: str) -> MemberHealth:
         """Health of one member."""
@@ -84,8 +99,11 @@ def script(addresses: list[str]) -> str:
     endpoints = ",".join(f"https://{address}:{CLIENT_PORT}" for address in addresses)
     return (
         f"set -a; . {ENV_FILE}; "
-        f"ETCDCTL_API=3 ETCDCTL_ENDPOINTS={endpoints} ETCDCTL_COMMAND_TIMEOUT={COMMAND_SECONDS}s; "
+        f"ETCDCTL_ENDPOINTS={endpoints} ETCDCTL_COMMAND_TIMEOUT={COMMAND_SECONDS}s; "
         f"for a in {' '.join(addresses)}; do ({probe}; echo tcp $a $?) & done; "
+        # 3.4's answer leaves alarms out, which the members' status has
+        "case $(etcdctl version) in *' 3.4.'*) "
+        "etcdctl endpoint status -w json 2>/dev/null | sed 's/^/status /' & esac; "
         "etcdctl endpoint health -w json; s=$?; wait; exit $s"
     )
 
@@ -97,23 +115,34 @@ def parse(text: str, addresses: Mapping[str, str]) -> tuple[MemberHealth, ...]:
     """
     reached: dict[str, bool] = {}
     health: dict[str, dict[str, object]] = {}
+    alarms: dict[str, str] = {}
     for line in text.splitlines():
         if line.startswith("tcp "):
             _, address, status = line.split()
             reached[address] = status == "0"
+        elif line.startswith("status "):
+            for item in json.loads(line.removeprefix("status ")):
+                errors = [error.strip() for error in item["Status"].get("errors") or () if "alarm:" in error]
+                alarms[_host(item["Endpoint"])] = "; ".join(errors)
         elif line.startswith("["):
             for item in json.loads(line):
-                health[item["endpoint"].removeprefix("https://").rpartition(":")[0]] = item
+                health[_host(item["endpoint"])] = item
     missing = [name for address, name in addresses.items() if address not in health or address not in reached]
     if missing:
         raise ValueError(f"no word on {', '.join(missing)}")
-    return tuple(_member(name, reached[address], health[address]) for address, name in addresses.items())
+    return tuple(
+        _member(name, reached[address], health[address], alarms.get(address, "")) for address, name in addresses.items()
+    )
 
 
-def _member(node: str, reached: bool, item: Mapping[str, object]) -> MemberHealth:
+def _host(endpoint: str) -> str:
+    return endpoint.removeprefix("https://").rpartition(":")[0]
+
+
+def _member(node: str, reached: bool, item: Mapping[str, object], alarm: str) -> MemberHealth:
     seconds = go_seconds(str(item.get("took", "0s")))
-    error = str(item.get("error") or "no reason given")
-    if item.get("health") is True:
+    error = alarm or str(item.get("error") or "no reason given")
+    if item.get("health") is True and not alarm:
         return MemberHealth(node=node, healthy=True, reason="", seconds=seconds)
     reason = f"unhealthy: {error}" if reached else f"unreachable: no TCP answer within {TCP_SECONDS} s; {error}"
     return MemberHealth(node=node, healthy=False, reason=reason, seconds=seconds)

@@ -7,8 +7,7 @@ mend.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,8 @@ from chaos.faults.network import dns
 from chaos.faults.network.nft import Bridge
 from chaos.faults.registry import from_record
 from chaos.heal import inspection
-from chaos.heal.residue import DAMAGED, UNDO_SCRIPT
+from chaos.heal.recovery import Mended, Note, Recovery
+from chaos.heal.residue import DAMAGED, ETCD, UNDO_SCRIPT
 from chaos.lab.lab import Lab
 from chaos.lab.lock import alone
 from chaos.lab.probes import answers
@@ -30,38 +30,17 @@ from infra.manifest import Manifest, Node
 from machine import libvirt_api
 from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT
-from machine.errors import DeadlineError, LabError
+from machine.errors import LabError
 from machine.log import Heartbeat, Say
 from machine.log import say as say_aloud
 from machine.paths import StackPaths
 from machine.waiting import Pending, wait_until
 
-HEALTHY_SECONDS = 180.0
-"""From running machines to a healthy cluster: a start of etcd and an election, under TCG with all members at once."""
-
-SETTLE_SECONDS = 20.0
-"""How long the cluster may need to get healthy by itself before members and alarms are looked at."""
-
 SWEEPS = 3
 """A program that a killed runner had started in a guest may still be making its fault while we sweep."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """One thing that was found and what was done about it."""
-
-    what: str
-    where: str
-    done: str
-    ok: bool
-    pending: bool = False
-    """Not ok, and a guest still has the undo script, so that a later look tells."""
-
-    def __str__(self) -> str:
-        return f"{self.what} ({self.where}): {self.done}"
-
-
-_Note = Callable[[Mended], None]
+_Note = Note
 
 
 def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Mended]:
@@ -102,7 +81,7 @@ def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
         if record.id not in left:
             records.remove(lab.paths, record.id)
     if found:
-        say("  All members are healthy.")
+        say("  All members of the lab are healthy.")
     return found
 
 
@@ -295,6 +274,7 @@ def _sweep_guests(lab: Lab, note: _Note) -> _Swept:
                 ok = trace.mended and not last
                 pending = trace.trace.name == UNDO_SCRIPT and not ok
                 done = "mended" if ok else "could not be mended"
+                done = "asked to start" if ok and trace.trace.name == ETCD else done
                 note(Mended(str(trace), guest.node, done, ok=ok, pending=pending))
                 if pending and not trace.mended:
                     left.update(trace.what.split())
@@ -334,72 +314,5 @@ def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[s
 
 
 def _wait_healthy(lab: Lab, note: _Note, say: Say, noted: Collection[str] = ()) -> None:
-    """Wait; look again, replace members and calm alarms where the cluster does not get healthy by itself.
-
-    It is not healthy as long as the data of a member is not to be trusted, by a record or as `noted` on these nodes.
-    Raises DeadlineError.
-    """
-    ends = time.monotonic() + HEALTHY_SECONDS
-    beat = Heartbeat("waiting for a healthy cluster", say=say).beat
-    damaged = replacement.damage_records(lab)
-    untrusted = {*noted, *(name for record in damaged for name in record.nodes)}
-    replaced: set[str] = set()
-    while True:
-        left = ends - time.monotonic()
-        try:
-            statuses = lab.cluster.wait_healthy(0.0 if untrusted else max(0.0, min(SETTLE_SECONDS, left)), on_wait=beat)
-        except DeadlineError:
-            if left <= 0:
-                raise
-        else:
-            unfit = untrusted | {status.node for status in statuses if status.learner}
-            if not unfit:
-                for record in damaged:  # it speaks of members that are others now
-                    records.remove(lab.paths, record.id)
-                return
-            if left <= 0:
-                raise DeadlineError(
-                    "A cluster of members to be trusted",
-                    seconds=HEALTHY_SECONDS,
-                    last=f"to be replaced: {', '.join(sorted(unfit))}",
-                    next="./lab heal goes on where this ended.",
-                )
-        _sweep_guests(lab, note)  # what was on its way down when it was looked at is down by now
-        others, untrusted = _replace_members(lab, note, say, but=replaced)
-        replaced |= others
-        if others or _calm_alarms(lab, note):
-            ends = time.monotonic() + HEALTHY_SECONDS
-
-
-def _replace_members(lab: Lab, note: _Note, say: Say, but: Collection[str]) -> tuple[set[str], set[str]]:
-    """Replace the members that need it, `but` some that were; gives the nodes where that went well, and where not."""
-    replaced: set[str] = set()
-    failed: set[str] = set()
-    for node in [node for node in replacement.needs_replacing(lab) if node not in but]:
-        try:
-            entry = replacement.replace(lab, node, lambda text: say(f"  {text}"))
-        except LabError as error:
-            note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
-            failed.add(node)
-        else:
-            note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
-            replaced.add(node)
-    return replaced, failed
-
-
-def _calm_alarms(lab: Lab, note: _Note) -> bool:
-    """Make room, and disarm NOSPACE; CORRUPT stays until the members that disagree are replaced."""
-    try:
-        kinds = {alarm.kind for alarm in lab.cluster.alarms()}
-    except LabError:
-        return False
-    if "NOSPACE" not in kinds:
-        return False
-    first = lab.manifest.node_names[0]
-    revision = max(status.revision for status in lab.cluster.status())
-    lab.etcdctl(first, "compact", str(revision))
-    for node in lab.manifest.node_names:
-        lab.etcdctl(node, "defrag", "--command-timeout=60s", seconds=90)
-    done = lab.etcdctl(first, "alarm", "disarm")
-    note(Mended("alarm NOSPACE", "etcd", "room made, disarmed" if done.ok else done.stderr.strip(), ok=done.ok))
-    return done.ok
+    """Wait, and repair what keeps the cluster from being healthy; see chaos.heal.recovery."""
+    Recovery(lab, note, say, lambda: _sweep_guests(lab, note), noted).run()

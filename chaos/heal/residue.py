@@ -46,6 +46,9 @@ _OWN_QDISCS = " | ".join(f'*" qdisc {kind} "*' for kind in ("fq_codel", "pfifo_f
 """Roots that a kernel gives a card by itself (net.core.default_qdisc; sch_generic.c)."""
 _OF_ETCD = "</sys/fs/cgroup/system.slice/etcd.service/cgroup.procs"
 
+ETCD: Final = "etcd"
+"""Trace of a unit that is off; it is only asked to start, and what comes of it is seen later (chaos.heal.recovery)."""
+
 UNDO_SCRIPT: Final = "undo script"
 """Trace of a fault that is not undone, or not wholly; its words are the ids of such faults."""
 
@@ -126,7 +129,7 @@ GUEST: Final[tuple[Trace, ...]] = (
         "systemctl try-restart --no-block etcd.service",
     ),
     Trace(
-        "etcd",
+        ETCD,
         # a unit with a process is up, or on its way up or down: who ends it looks again; systemctl takes 0.2 s
         f"read -r _ {_OF_ETCD} || {{ state=$(systemctl show -P ActiveState etcd.service)\n"
         f"case $state in active | activating | reloading) ;; *) {_queued('etcd.service')} || tell $state ;; esac; }}",

@@ -35,12 +35,12 @@ def start_as_deployed(lab: Lab, node: str) -> None:
 
 
 def entry_of(members: Sequence[Member], node: Node) -> Member | None:
-    """The entry of a node in the member list: by name, or by its peer URL as long as it has not started."""
+    """The entry of a node in the member list: by its peer URL, else by its name, which others may have too."""
     hosts = {str(node.address), node.name}
     for member in members:
-        if member.name == node.name or {_host(url) for url in member.peer_urls} & hosts:
+        if {_host(url) for url in member.peer_urls} & hosts:
             return member
-    return None
+    return next((member for member in members if member.name == node.name), None)
 
 
 def initial_cluster(manifest: Manifest, members: Sequence[Member]) -> str:

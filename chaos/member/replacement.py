@@ -8,15 +8,15 @@ forget what it has acknowledged); so it comes back as another member, with anoth
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chaos.faults import records
 from chaos.lab.lab import Lab
-from chaos.member import join, volume
+from chaos.member import join, journal, volume
 from chaos.member.join import entry_of
 from infra.cluster import EndpointStatus, Member
-from infra.layout import CONFIG_FILE
+from infra.findings import alarms_of, compare, home_of
+from infra.layout import CONFIG_FILE, DATA_DIR
 from machine.errors import LabError, ToolError, UsageError
 from machine.log import Say
 from machine.waiting import Pending, wait_until
@@ -32,42 +32,56 @@ CALL_SECONDS = 8.0
 START_SECONDS = 120.0
 CATCH_UP_SECONDS = 180.0
 
-DAMAGE_SIGNS = re.compile(
-    r"crc mismatch|checksum (error|mismatch)|failed to (read|open) WAL|failed to recover v3 backend|"
-    r"tocommit\(\d+\) is out of range|no available snapshot|invalid database|"
-    r"unexpected fault address|freepages|page \d+ already freed|invalid page type|assertion failed|"
-    r"snapshot .{0,80}doesn't exist|has already been bootstrapped|"
-    r"permanently removed from the cluster|data inconsistency with peers|"
-    r"data.{0,20}corrupt|corrupt.{0,20}data|unexpected EOF",
-    re.IGNORECASE,
-)
-"""What a member says that cannot run on what it has, or that the cluster has removed."""
-
 _HOW_IT_IS = (
-    f"s=$(systemctl show -P ActiveState etcd.service); [ ! -e {volume.DAMAGE} ] || s=damaged; echo $s; "
-    "[ $s = active ] || journalctl --no-pager -o cat -u etcd.service -n 60"
+    f"s=$(systemctl show -P ActiveState etcd.service); [ ! -e {volume.DAMAGE} ] || s=damaged; "
+    # an etcd that was wiped and not yet added has nothing to lose
+    f"[ -e {DATA_DIR}/member/wal ] || s=$s-empty; echo $s; case $s in active*) ;; *) {journal.LINES} ;; esac"
 )
 
 
 def needs_replacing(lab: Lab) -> list[str]:
     """Nodes whose member has to be replaced for the cluster to be whole, in the manifest's order.
 
-    Those that a record or a note beside their data says are damaged, that the member list lacks or has as learners
-    only, and those whose etcd does not run and says that its data is the reason. Without a quorum the list is left out.
+    Those that a record or a note beside their data says are damaged, that the member list has as learners only, whose
+    etcd does not run and says that its own data is the reason, or that the cluster has removed it; and those that the
+    list lacks and that have no data. The unit's state proves nothing: a removed member reports READY to systemd and
+    exits with 0 or 1. Nor is a member wiped for what is said elsewhere: one that the list lacks and that has data goes
+    on until it says itself that it was removed. Without a quorum the list is left out.
     """
     found = {name for record in damage_records(lab) for name in record.nodes}
+    statuses = lab.cluster.status(CALL_SECONDS)
+    home = home_of(statuses)
+    absent: set[str] = set()
     with contextlib.suppress(ToolError):
-        members = lab.cluster.members(CALL_SECONDS)
-        for node in lab.manifest.nodes:
-            entry = entry_of(members, node)
-            if entry is None or entry.learner:
-                found.add(node.name)
+        settled = [one for one in statuses if one.ok and one.cluster_id == home]
+        known = compare(lab.manifest, lab.cluster.members(CALL_SECONDS), settled).of
+        found |= {name for name, entry in known.items() if entry.learner}
+        absent = set(lab.manifest.node_names) - set(known)
+    inconsistent: list[str] = []
     for name in lab.running():
         with contextlib.suppress(LabError):
             state, _, log = lab.shell(name).run(_HOW_IT_IS, seconds=20, check=False).stdout.partition("\n")
-            if state.strip() == "damaged" or (state.strip() != "active" and DAMAGE_SIGNS.search(log)):
+            state = state.strip()
+            nothing_to_lose = state.endswith("empty") and name in absent
+            if state.startswith("damaged") or nothing_to_lose or (state != "active" and journal.damage(log)):
                 found.add(name)
+            elif state != "active" and journal.inconsistent(log):
+                inconsistent.append(name)
+    found |= {name for name in inconsistent if _others_agree(lab, name, statuses)}
     return [name for name in lab.manifest.node_names if name in found]
+
+
+def _others_agree(lab: Lab, node: str, statuses: Sequence[EndpointStatus]) -> bool:
+    """Whether all other members hold the same data and are a quorum: then it is this one's that is wrong."""
+    others = [one for one in statuses if one.node != node and one.ok and one.leader_id]
+    if len(others) < lab.manifest.quorum:
+        return False
+    revision = min(one.revision for one in others)
+    try:
+        hashes = {lab.cluster.hash_of(one.node, revision) for one in others}
+    except LabError:
+        return False
+    return len(hashes) == 1
 
 
 def damage_records(lab: Lab) -> list[records.Record]:
@@ -75,33 +89,54 @@ def damage_records(lab: Lab) -> list[records.Record]:
     return [record for record in records.load_all(lab.paths)[0] if record.name in DAMAGING]
 
 
-def replace(lab: Lab, node: str, say: Say | None = None) -> Member:
+def replace(lab: Lab, node: str, say: Say | None = None, *, whole: bool = True) -> Member:
     """Make the member on `node` a new one with the cluster's data; gives it, healthy and voting.
 
-    Goes on from any half state that an earlier call left. Raises UsageError where no other members are left to carry
-    the cluster, LabError when they do not, DeadlineError when etcd does not follow in time.
+    Goes on from any half state that an earlier call, or `retire`, left. Without `whole` the other members need not be
+    healthy in the end, as when several are being replaced. Raises UsageError where no other members are
+    left to carry the cluster, LabError when they do not, DeadlineError when etcd does not follow in time.
     """
     tell = say or (lambda _text: None)
-    _check(lab, node)
-    entry = entry_of(_members(lab, node), lab.manifest.node(node))
-    status = _status(lab, node)
-    if not (entry and entry.learner and status.ok and status.member_id == entry.id):
-        if status.leader:
-            with contextlib.suppress(LabError):
-                lab.cluster.move_leader(next(name for name in lab.manifest.node_names if name != node))
-        tell(f"{node}: etcd is stopped, its data wiped")
-        lab.shell(node).run(join.WIPE, seconds=join.SCRIPT_SECONDS)
-        if entry and (entry.name or not entry.learner):
-            _remove(lab, node, entry.id)
-            tell(f"{node}: member {entry.id:x} removed")
+    entry = retire(lab, node, tell)
+    if entry is None:
         entry = _join(lab, node)
         tell(f"{node}: learner {entry.id:x} added and started")
     _wait_started(lab, node, entry.id)
     _promote(lab, node, entry.id)
     lab.shell(node).run(join.FORGET, seconds=60)
-    lab.cluster.wait_healthy(CATCH_UP_SECONDS)
-    tell(f"{node}: member {entry.id:x} votes, all are healthy")
+    if whole:
+        lab.cluster.wait_healthy(CATCH_UP_SECONDS)
+    else:
+        wait_until(lambda: _require_serving(lab, node), f"The new member on {node}", seconds=CATCH_UP_SECONDS)
+    tell(f"{node}: member {entry.id:x} votes, {'all are' if whole else 'it is'} healthy")
     return entry
+
+
+def retire(lab: Lab, node: str, say: Say | None = None) -> Member | None:
+    """Take the member on `node` out of the cluster, its data wiped: what replacing it begins with.
+
+    Gives the entry of a learner that has started and runs: it is left, as it only has to be promoted. Alarms of the
+    member end with it, as nobody else would disarm them. Raises as `replace` does.
+    """
+    tell = say or (lambda _text: None)
+    members = _check(lab, node)
+    entry = entry_of(members, lab.manifest.node(node))
+    status = _status(lab, node)
+    if entry and entry.learner and status.ok and status.member_id == entry.id:
+        return entry
+    if status.leader:
+        with contextlib.suppress(LabError):
+            lab.cluster.move_leader(next(name for name in lab.manifest.node_names if name != node))
+    tell(f"{node}: etcd is stopped, its data wiped")
+    lab.shell(node).run(join.WIPE, seconds=join.SCRIPT_SECONDS)
+    if entry and (entry.name or not entry.learner):
+        _remove(lab, node, entry.id)
+        tell(f"{node}: member {entry.id:x} removed")
+        for alarm in alarms_of(lab.cluster.status(CALL_SECONDS)):
+            if alarm.member_id == entry.id:
+                lab.cluster.disarm(alarm, without=node)
+                tell(f"{node}: alarm {alarm.kind} of member {entry.id:x} disarmed")
+    return None
 
 
 def _remove(lab: Lab, node: str, member_id: int) -> None:
@@ -147,7 +182,8 @@ def _promote(lab: Lab, node: str, member_id: int) -> None:
     )
 
 
-def _check(lab: Lab, node: str) -> None:
+def _check(lab: Lab, node: str) -> list[Member]:
+    """See that the others are a quorum without this member, of the voting members there are; gives the member list."""
     others = [name for name in lab.manifest.node_names if name != node]
     lab.manifest.node(node)
     if not others:
@@ -155,19 +191,39 @@ def _check(lab: Lab, node: str) -> None:
             f"{node} is the only member: without it there is nothing to replace it from",
             next="Build a lab of three nodes for this, or build this one anew.",
         )
-    needed = len(others) // 2 + 1
 
-    def carried() -> None:
-        healthy = [one.node for one in lab.cluster.health() if one.healthy and one.node != node]
-        if len(healthy) < needed:
-            raise Pending(f"healthy besides {node}: {', '.join(healthy) or 'none'}; needed are {needed}")
+    def carried() -> list[Member]:
+        try:
+            members = lab.cluster.members(CALL_SECONDS, without=node)
+        except ToolError as error:
+            raise Pending(error.tail or str(error)) from error
+        needed = sum(not one.learner for one in members) // 2 + 1
+        serving = [name for name in _serving(lab) if name != node]
+        if len(serving) < needed:
+            raise Pending(f"healthy besides {node}: {', '.join(serving) or 'none'}; needed are {needed}")
+        return members
 
-    wait_until(
+    return wait_until(
         carried,
         f"Replacing {node} needs a quorum of the others",
         seconds=CHANGE_SECONDS,
         next="Heal the others first: removing a member now would take the quorum away.",
     )
+
+
+def _serving(lab: Lab) -> list[str]:
+    """Nodes that can commit: healthy, or unhealthy by an alarm alone, with which members can still be changed."""
+    healthy = {one.node for one in lab.cluster.health() if one.healthy}
+    alarmed = {
+        one.node for one in lab.cluster.status(CALL_SECONDS)
+        if one.ok and one.leader_id and one.errors and all("alarm:" in error for error in one.errors)
+    }  # fmt: skip
+    return [name for name in lab.manifest.node_names if name in healthy | alarmed]
+
+
+def _require_serving(lab: Lab, node: str) -> None:
+    if node not in _serving(lab):
+        raise Pending("not healthy yet")
 
 
 def _members(lab: Lab, node: str) -> list[Member]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import lab
+from chaos.lab import lab
 from chaos.lab.lock import alone
 from machine.errors import DeadlineError, UsageError
 from machine.holder import Holder

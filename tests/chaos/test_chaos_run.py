@@ -24,15 +24,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from chaos.harness.declare import scenario
 from chaos.harness.scenario_run import Play
+from infra.cluster import EndpointStatus, Member
+from infra.findings import Observed
 from machine.errors import DeadlineError, InconclusiveError
 from machine.paths import StackPaths
 
 calls = []
+STRANGERS = ()
 
 @pytest.fixture(scope="session")
 def lab():
+    node = SimpleNamespace(name="etcd1", address="10.0.0.11")
     cluster = SimpleNamespace(wait_healthy=lambda seconds: calls.append("healthy") or [], status=lambda: [])
-    manifest = SimpleNamespace(nodes=(), node_names=("etcd1",))
+    manifest = SimpleNamespace(nodes=(node,), node_names=("etcd1",), peers="address")
     paths = StackPaths(Path(__file__).parent, "lab")
     yield SimpleNamespace(cluster=cluster, manifest=manifest, paths=paths, domain_states=dict)
     assert calls and len(calls) % 2 == 0
@@ -51,7 +55,10 @@ def calibration():
 
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
-    monkeypatch.setattr("chaos.conftest.Measures", lambda lab, pages, recorder: nullcontext())
+    ours = Member(1, "etcd1", ("https://10.0.0.11:2380",), (), learner=False)
+    leads = EndpointStatus("etcd1", ok=True, member_id=1, cluster_id=7, leader_id=1)
+    monkeypatch.setattr("chaos.conftest.observe", lambda cluster: Observed((leads,), (ours, *STRANGERS)))
+    monkeypatch.setattr("chaos.conftest.Measures", lambda lab, pages, recorder, missing: nullcontext())
     monkeypatch.setattr("chaos.harness.artefacts.collect", lambda lab, directory: directory.mkdir(parents=True))
 
 @scenario("S3", "good", "seed")
@@ -79,6 +86,11 @@ STOPPED = """
 def test_stopped(scenario):
     with scenario.step("look", "fine"):
         raise KeyboardInterrupt
+"""
+
+FOREIGN = """
+STRANGERS = (Member(9, "", ("https://10.0.0.99:2380",), (), learner=False),)
+calls += ["never asked"] * 2
 """
 
 SMALL = """
@@ -120,10 +132,11 @@ def run(pytester: pytest.Pytester, text: str, *words: str) -> tuple[int, dict[st
         (LAB + DOUBT, 3, {"S3": "pass", "S5": "inconclusive", "": "inconclusive"}),
         (LAB + BAD + DOUBT, 1, {"S3": "pass", "S4": "fail", "S5": "inconclusive", "": "fail"}),
         (LAB + STOPPED, 130, {"S3": "pass", "S7": "inconclusive", "": "inconclusive"}),
+        (LAB + FOREIGN, 3, {"S3": "inconclusive", "": "inconclusive"}),
         (LAB + SWALLOWED, 1, {"S3": "pass", "S8": "fail", "": "fail"}),
         (LAB + SMALL, 0, {"S3": "pass", "S6": "skipped", "": "pass"}),
     ],
-    ids=["pass", "fail", "doubt", "fail and doubt", "stopped", "swallowed", "too small"],
+    ids=["pass", "fail", "doubt", "fail and doubt", "stopped", "foreign member", "swallowed", "too small"],
 )
 def test_exit_status_and_report_agree(
     pytester: pytest.Pytester, text: str, status: int, verdicts: dict[str, str]

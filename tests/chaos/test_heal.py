@@ -21,11 +21,13 @@ from chaos.faults.network import dns
 from chaos.faults.network.nft import CutState
 from chaos.faults.network.partitions import Partition
 from chaos.faults.storage.corruption import BitFlip
-from chaos.heal import heal, inspection
+from chaos.heal import heal, inspection, recovery
 from chaos.heal.inspection import Guest
+from chaos.heal.recovery import Mended
 from chaos.heal.residue import DAMAGED, GUEST, UNDO_SCRIPT, Found
 from chaos.lab.lab import Lab
 from chaos.member import replacement
+from infra.findings import Observed
 from machine import libvirt_api
 from machine.errors import DeadlineError, InconclusiveError, ToolError
 from machine.paths import StackPaths
@@ -60,7 +62,7 @@ class Paper:
             peers="address",
             node=lambda name: next(node for node in nodes if node.name == name),
         )
-        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, alarms=list)
+        self.cluster = SimpleNamespace(wait_healthy=self.wait_healthy, status=list)
 
     def wait_healthy(self, seconds: float, on_wait: object = None) -> list[object]:
         if not self.healthy:
@@ -116,12 +118,13 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(inspection, "links_down", lambda lab: [])
     monkeypatch.setattr(inspection, "sweep_guests", made.sweep_guests)
     monkeypatch.setattr(replacement, "needs_replacing", lambda lab: [])
+    monkeypatch.setattr(recovery, "observe", lambda cluster: Observed((), None))
     engine = SimpleNamespace(
         name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
     )
     monkeypatch.setattr(heal, "Engine", lambda paths, project, say: engine)
     CLOCK[0] = 0.0
-    monkeypatch.setattr(heal, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
     monkeypatch.setattr(heal, "answers", lambda lab, address, port: made.states[address] == "running")
     return made
 
@@ -130,7 +133,7 @@ def record(paper: Paper, fault: Fault, lab_id: str = LAB_ID) -> None:
     records.write(paper.paths, fault.record(lab_id, "hypervisor"))
 
 
-def mend(paper: Paper) -> list[heal.Mended]:
+def mend(paper: Paper) -> list[Mended]:
     return heal.heal_lab(cast(Lab, paper), paper.log.append)
 
 
@@ -183,7 +186,7 @@ class Replaced:
     def needed(self, lab: Any) -> list[str]:
         return sorted({*self.noted, *(name for one in replacement.damage_records(lab) for name in one.nodes)})
 
-    def replace(self, _lab: object, node: str, _say: object) -> Any:
+    def replace(self, _lab: object, node: str, _say: object, *, whole: bool) -> Any:
         self.attempts += 1
         CLOCK[0] += 60
         if self.attempts <= self.refusals:

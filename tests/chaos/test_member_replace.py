@@ -240,7 +240,9 @@ def test_who_has_to_be_replaced(paper: Paper) -> None:
     half(paper, "not promoted")
     assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd3"]
     del paper.entries[101]
-    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2", "etcd3"]
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd3"], "it runs, and has not said that it was removed"
+    paper.noted["etcd2"] = "failed-empty"
+    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2", "etcd3"], "it has no data to lose"
 
 
 def test_a_record_of_damage_asks_for_a_new_member_and_one_of_a_power_cut_does_not(paper: Paper) -> None:
