@@ -53,6 +53,10 @@ def verification():
 def calibration():
     return SimpleNamespace(machine=None)
 
+@pytest.fixture(scope="session")
+def missing():
+    return []
+
 @pytest.fixture(autouse=True)
 def no_evidence(monkeypatch):
     ours = Member(1, "etcd1", ("https://10.0.0.11:2380",), (), learner=False)
