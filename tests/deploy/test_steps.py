@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from deploy.plan import BIN_DIR, STAMP_DIR, NodePlan, PkiBundle, render
-from deploy.steps import ALTERED, Observed, Steps, look_command, parse_look, stamp_command, steps_for
+from deploy.steps import (
+    ALTERED,
+    LOCK_FILE,
+    Observed,
+    Steps,
+    break_off_command,
+    claim_command,
+    look_command,
+    parse_look,
+    stamp_command,
+    steps_for,
+)
 from infra.manifest import Manifest
 
 SHA256 = {"etcd": "a" * 64, "etcdctl": "b" * 64, "etcdutl": "c" * 64}
@@ -203,3 +215,29 @@ def test_an_etcd_that_cannot_start_with_old_files_is_restarted_with_the_new(plan
 def test_a_unit_that_would_not_start_at_boot_is_enabled(plan: NodePlan, settled: Observed) -> None:
     seen = dataclasses.replace(settled, enabled={**settled.enabled, "etcd.service": "disabled"})
     assert steps_for(plan, seen, SHA256) == Steps(enable=("etcd.service",), reload=True)
+
+
+def test_programs_left_aside_are_seen_and_cleared(plan: NodePlan, settled: Observed) -> None:
+    assert parse_look(["staged=/usr/local/lib/etcd-lab/staged/etcd"]).staged
+    assert steps_for(plan, dataclasses.replace(settled, staged=True), SHA256) == Steps(clear=True)
+
+
+def test_the_next_deployment_ends_the_script_that_a_killed_one_left_on_the_node(tmp_path: Path) -> None:
+    """Run by the shell for real: a script that goes on without its connection, in a session as sshd makes one."""
+
+    def moved(command: str) -> list[str]:
+        return ["sh", "-euc", command.replace(LOCK_FILE, str(tmp_path / "lock"))]
+
+    late = tmp_path / "late"
+    script = f"{claim_command()}\necho begun\ntimeout --foreground 60 sleep 50\ntouch {late}"
+    left = subprocess.Popen(moved(script), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert left.stdout is not None
+    with left, left.stdout as said:
+        assert said.readline() == "begun\n"
+        started = time.monotonic()
+        subprocess.run(moved(break_off_command()), check=True, timeout=20)
+        assert time.monotonic() - started < 10
+        assert left.wait(timeout=5) == -9
+    assert not late.exists()
+    subprocess.run(moved(break_off_command()), check=True, timeout=20)  # nobody holds it: nobody is killed
+    assert subprocess.run(moved(claim_command()), check=False, timeout=20).returncode == 0
