@@ -100,7 +100,7 @@ def _revive(engine: Engine) -> bool:
 
 
 def _see_healthy(engine: Engine, *, booting: bool) -> None:
-    """Ask every member; where one is not well though the engine is done, have it look at the nodes and repair them once.
+    """Ask every member; where one is not healthy though the engine is done, have it look at the nodes and repair them.
 
     The engine compares with what it saw last, and does not see what happened since. Raises LabError naming those
     members that are still not healthy.

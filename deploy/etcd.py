@@ -47,7 +47,7 @@ _SYNC = "sync -f /etc/etcd"
 class Look(FactBase[Observed]):
     """Everything we want to know about a node, in one command."""
 
-    def command(self, files: Sequence[str], programs: Sequence[str], alone: bool) -> str:  # noqa: D102, FBT001
+    def command(self, files: Sequence[str], programs: Sequence[str], alone: bool) -> str:  # noqa: D102
         return look_command(files, programs, alone=alone)
 
     def process(self, output: list[str]) -> Observed:  # noqa: D102

@@ -138,7 +138,8 @@ def break_off_command() -> str:
     """
     return (
         f"exec 9<>{LOCK_FILE}; flock -n 9 || {{ read -r group <{LOCK_FILE}; kill -9 -$group; "
-        f"flock -w {CLAIM_SECONDS} 9 || {{ echo an earlier deployment is still at work here >&2; exit 1; }}; }}; exec 9>&-"
+        f"flock -w {CLAIM_SECONDS} 9 || {{ echo an earlier deployment is still at work here >&2; exit 1; }}; }}; "
+        "exec 9>&-"
     )
 
 

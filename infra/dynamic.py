@@ -2,7 +2,8 @@
 
 Providers live in importable modules and hold no data, so that their pickle is a name and not code
 (pulumi SDK, dynamic/dynamic.py: serialize_provider); it is therefore no secret, and stays the same
-between runs. Inputs are plain data. A diff compares inputs with those recorded, and at most looks at this host; no guest is asked.
+between runs. Inputs are plain data. A diff compares inputs with those recorded, and at most looks
+at this host; no guest is asked.
 
 In a preview, what another resource will only know when it is made reaches `check` and `diff` as an Unknown, at any
 depth: a mapping, one of its values, an item of a list. Secrets reach us as plain values, since the SDK's server says

@@ -15,7 +15,6 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, Updat
 from infra.dynamic import Props, Provider, mapping, text
 from machine.process import write_private
 
-
 _DIGESTS: Final = ("public_digests", "private_digests")
 
 

@@ -1,7 +1,7 @@
-"""Properties as the engine hands them to a dynamic provider: through the SDK's own decoding, with Unknowns and secrets.
+"""Properties as the engine hands them to a dynamic provider: as the SDK decodes them, with Unknowns and secrets.
 
-The server decodes with `keep_unknowns` for `check` and `diff` and without for all else (pulumi SDK, dynamic/__main__.py);
-an Unknown becomes nothing at all then, and so does one inside a secret in any case.
+Its server decodes with `keep_unknowns` for `check` and `diff`, and without for all else (pulumi SDK,
+dynamic/__main__.py): an Unknown becomes nothing at all then, and so does one inside a secret in any case.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def check_diff(diff: Diff, olds: Props, news: Props, inputs: tuple[str, ...]) ->
     """
     before = decoded(olds, keep_unknowns=True)
     assert diff("id", before, decoded(news, keep_unknowns=True)).changes is False
-    assert diff("id", decoded(dict(hidden(olds)), keep_unknowns=True), decoded(news, keep_unknowns=True)).changes is False
+    secrets = decoded(dict(hidden(olds)), keep_unknowns=True)
+    assert diff("id", secrets, decoded(news, keep_unknowns=True)).changes is False
     for key in inputs:
         for place in places(news[key]):
             for what, make, changes in (

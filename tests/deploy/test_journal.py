@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def test_a_record_that_is_gone_speaks_for_nothing(journal: Journal) -> None:
 def test_the_record_is_its_owners_alone_and_leaves_nothing_beside_it(journal: Journal) -> None:
     journal.begin("etcd 3.6.16")
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
-    assert os.listdir(journal.path.parent) == [journal.path.name]
+    assert list(journal.path.parent.iterdir()) == [journal.path]
 
 
 def test_what_cannot_be_recorded_does_not_begin(journal: Journal) -> None:

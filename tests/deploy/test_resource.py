@@ -226,7 +226,7 @@ def faster(props: Props, manifest: Manifest) -> Props:
 
 @pytest.mark.parametrize(("how", "error"), [(failing, LabError), (killed, KeyboardInterrupt)])
 @pytest.mark.parametrize("forward", [False, True])
-def test_an_update_that_did_not_finish_is_seen_though_the_setting_is_put_back(
+def test_an_update_that_did_not_finish_is_seen_though_the_setting_is_put_back(  # noqa: PLR0917 - fixtures
     props: Props,
     created: Props,
     manifest: Manifest,

@@ -237,9 +237,7 @@ def test_a_roll_that_stops_leaves_those_behind_it_as_they_were(lab: Lab, turn: i
         assert len(changes(lab, name)) == (place <= turn), "a turn is one command"
 
 
-def test_a_gate_that_stays_shut_leaves_the_node_before_it_untouched(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gate_that_stays_shut_leaves_the_node_before_it_untouched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     changed_config(lab)
     lab.cluster.leads = NODES[2]
     monkeypatch.setattr(lab.cluster, "health", lambda: [Member(name, name != NODES[1], "gone") for name in NODES])
