@@ -131,7 +131,7 @@ def test_killed_in_the_second_turn_and_put_back_up_repairs_it(lab: Stack, key: s
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("forward", [False, True])
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_killed_at_any_point_of_a_roll_it_converges_forward_and_back(
+def test_killed_at_any_point_of_a_roll_it_converges_forward_and_back(  # noqa: PLR0917 - fixtures
     lab: Stack, key: str, tmp_path: Path, turn: int, forward: bool, plain: bool
 ) -> None:
     before = installed(lab)
