@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from infra.settings import LabSettings
 
 
-SETTLE_SECONDS: Final = 4.0
-"""What members get to answer after an update that found nothing to wait for, beside the time of an election."""
+SETTLE_SECONDS: Final = 8.0
+"""What members get to answer after an update that found nothing to wait for, beside the time of an election: as long as
+one call for health may take (infra.cluster)."""
 
 
 def register(app: typer.Typer) -> None:

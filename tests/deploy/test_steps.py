@@ -304,7 +304,7 @@ class Node:
 def test_a_turn_that_was_cut_off_anywhere_is_finished_or_taken_back(
     manifest: Manifest, pki: PkiBundle, version: bool, forward: bool, crashes: bool
 ) -> None:
-    """Whatever was done of it, and whether etcd restarted by itself meanwhile: in the end it runs with what is wanted."""
+    """Whatever was done of it, and whether etcd restarted meanwhile: in the end it runs with what is wanted."""
     timing = manifest.timeouts.model_copy(update={"heartbeat_ms": 200})
     changed = {"etcd_version": "3.6.17"} if version else {"timeouts": timing}
     old, new = (render(one, pki)["etcd1"] for one in (manifest, manifest.model_copy(update=changed)))
