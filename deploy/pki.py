@@ -66,7 +66,7 @@ class LeafProvider(ResourceProvider):
 
 
 def _leaf(given: Props) -> Props:
-    props = mappings(given)
+    props: Props = mappings(given)
     authority = KeyPair(props["ca_certificate"], props["ca_key"])
     outs: Props = {key: props[key] for key in _IDENTITY}
     outs["ca_fingerprint"] = fingerprint(authority.certificate)

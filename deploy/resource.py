@@ -209,7 +209,7 @@ def version_label(version: str, source: str) -> str:
 
 
 def _apply(given: Props) -> Props:
-    props = mappings(given)
+    props: Props = mappings(given)
     manifest, pki, label = _require(props)
     plans = render(manifest, pki, label)
     found = etcd_binaries.ensure(props["source"], say)

@@ -250,11 +250,13 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[type[Provider]
         readiness._ReadyProvider: ready,
         seed_image._SeedProvider: {"path": str(seed), "files": SEED, "written": True},
     }
-    unmade = {
+    unmade: dict[type[Provider], Props] = {
         readiness._ReadyProvider: {**ready, "seconds_taken": {"a": 1.0}},
         seed_image._SeedProvider: {"path": str(seed), "written": True},
     }
-    outs = {kind: unmade.get(kind) or dict(kind().create(given).outs or {}) for kind, given in inputs.items()}
+    outs: dict[type[Provider], Props] = {
+        kind: unmade.get(kind) or dict(kind().create(given).outs or {}) for kind, given in inputs.items()
+    }
     return {kind: (outs[kind], given) for kind, given in inputs.items()}
 
 
