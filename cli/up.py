@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -12,6 +12,11 @@ from cli.options import DEFAULT_STACK, StackOption
 if TYPE_CHECKING:
     from cli.engine import Engine
     from infra.settings import LabSettings
+
+
+SETTLE_SECONDS: Final = 8.0
+"""What members get to answer after an update that found nothing to wait for, beside the time of an election: as long as
+one call for health may take (infra.cluster)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(stack: str) -> float:
-    """Bring the lab `stack` up; seconds that `pulumi up` took.
+    """Bring the lab `stack` up; seconds that it took. LabError when a member is not healthy in the end.
 
     Nothing is touched when configuration or machine are wrong, nor while a run plays on the lab (UsageError). Tools,
     etcd and image are got first, so that their progress is seen and their time is not the lab's.
@@ -54,8 +59,9 @@ def build(stack: str) -> float:
         engine.select()
         half_made = engine.recover()
         _clear_leftovers(engine, settings, half_made=half_made)
-        _revive(engine)
+        booting = _revive(engine)
         engine.update("up")
+        _see_healthy(engine, booting=booting)
     seconds = time.monotonic() - started
     say(f"The lab {stack!r} is up: {seconds:.1f} s. Try ./lab status, ./lab ctl NODE get KEY, ./lab verify.")
     return seconds
@@ -80,17 +86,47 @@ def _clear_leftovers(engine: Engine, settings: LabSettings, *, half_made: bool) 
         engine.update("refresh")
 
 
-def _revive(engine: Engine) -> None:
-    """What is built already must run and answer before it is updated."""
+def _revive(engine: Engine) -> bool:
+    """What is built already must run and answer before it is updated; whether machines were switched on for that."""
     from cli.lab import open_lab
     from cli.revive import revive
     from machine.errors import NotBuiltError
 
     deployment = engine.deployment()
     if deployment is None or not deployment.ids("Domain"):
-        return
+        return False
     try:
         lab = open_lab(engine.paths.stack)
     except NotBuiltError:
+        return False
+    return revive(lab, deployed=bool(deployment.ids("EtcdCluster")))
+
+
+def _see_healthy(engine: Engine, *, booting: bool) -> None:
+    """Ask every member; where one is not healthy though the engine is done, have it look at the nodes and repair them.
+
+    The engine compares with what it saw last, and does not see what happened since. Raises LabError naming those
+    members that are still not healthy.
+    """
+    from cli.lab import open_lab
+    from cli.revive import HEALTHY_SECONDS, settle
+    from machine.errors import DeadlineError, LabError
+    from machine.log import say
+
+    lab = open_lab(engine.paths.stack)
+    # a leader that was just lost is replaced within two election timeouts, if the first vote does not fail
+    patience = SETTLE_SECONDS + 4 * lab.manifest.timeouts.election_ms / 1000
+    try:
+        settle(lab, HEALTHY_SECONDS if booting else patience)
         return
-    revive(lab, deployed=bool(deployment.ids("EtcdCluster")))
+    except DeadlineError as error:
+        say(f"Not healthy: {error.last}. Comparing the state with what is on the nodes.")
+    engine.update("up", "--refresh")
+    lab = open_lab(engine.paths.stack)
+    try:
+        settle(lab, patience)
+    except DeadlineError as error:
+        raise LabError(
+            f"The lab {lab.paths.stack!r} is built, but not every member is healthy: {error.last}",
+            next="./lab logs NODE shows why; ./lab heal repairs what faults left.",
+        ) from None

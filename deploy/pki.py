@@ -17,6 +17,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from deploy.certificates import KeyPair, fingerprint, issue, make_authority
+from infra.dynamic import differs, mappings
 
 Props = dict[str, Any]
 
@@ -56,14 +57,16 @@ class LeafProvider(ResourceProvider):
 
     def diff(self, _id: str, olds: Props, news: Props) -> DiffResult:
         """Whether name, address or authority are others than before."""
-        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in _IDENTITY))
+        before, after = mappings(olds), mappings(news)
+        return DiffResult(changes=any(differs(before.get(key), after.get(key)) for key in _IDENTITY))
 
     def update(self, _id: str, _olds: Props, news: Props) -> UpdateResult:
         """New certificates for the new identity."""
         return UpdateResult(_leaf(news))
 
 
-def _leaf(props: Props) -> Props:
+def _leaf(given: Props) -> Props:
+    props: Props = mappings(given)
     authority = KeyPair(props["ca_certificate"], props["ca_key"])
     outs: Props = {key: props[key] for key in _IDENTITY}
     outs["ca_fingerprint"] = fingerprint(authority.certificate)

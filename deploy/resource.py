@@ -2,8 +2,10 @@
 
 `diff` asks no guest: it compares what should be (rendered in `check`, kept among the inputs as
 `desired`, so that the engine shows which file of which node differs) with what was found when the
-nodes were looked at last (output `observed`). Only `read`, which is `pulumi refresh`, looks at the
-guests; what it finds becomes the state, and the next `up` repairs it.
+nodes were looked at last (output `observed`), and whether the deployment that the state records
+(output `deployment`) is the last that began (deploy.journal): if it is not, something was left half
+done, and the nodes are compared whatever the state says. Only `read`, which is `pulumi refresh`,
+looks at the guests; what it finds becomes the state, and the next `up` repairs it.
 
 The provider is importable and holds no data. Work on guests happens in a child process (deploy.child).
 """
@@ -27,13 +29,14 @@ from pulumi.dynamic import (
     ResourceProvider,
     UpdateResult,
 )
-from pulumi.output import Unknown
 from pydantic import ValidationError
 
+from deploy.journal import Journal
 from deploy.pki import Pki, new_id
 from deploy.plan import NodePlan, PkiBundle, differences, render
 from deploy.protocol import Binary, Request, Response
 from deploy.runner import raise_for, run_child
+from infra.dynamic import differs, is_known, mappings
 from infra.manifest import Manifest
 from machine import etcd_binaries, plugin_errors
 from machine.errors import LabError, NotBuiltError, SettingsError
@@ -63,30 +66,30 @@ class EtcdClusterProvider(ResourceProvider):
 
     def check(self, _olds: Props, news: Props) -> CheckResult:
         """Refuse a change of membership; render what should be on each node."""
-        before, after = _manifest(_olds), _manifest(news)
+        wanted = mappings(news)
+        before, after = _manifest(mappings(_olds)), _manifest(wanted)
         if before and after and _members(before) != _members(after):
             text = _FIXED.format(old=_members(before), new=_members(after))
             return CheckResult(news, [CheckFailure("manifest", text)])
-        known = _known(news)
+        known = _known(wanted)
         if known is None:
             return CheckResult(news, [])
         return CheckResult({**news, "desired": {name: plan.state for name, plan in render(*known).items()}}, [])
 
-    def diff(self, _id: str, olds: Props, news: Props) -> DiffResult:
-        """Whether anything is not as it was found last; says what, on standard error."""
+    def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
+        """Whether anything is not as it was found last, or was left half done; says what, on standard error."""
+        olds, news = mappings(_olds), mappings(_news)
+        found = [f"what is on the nodes is not certain: {reason}" for reason in [_unfinished(olds, news)] if reason]
         desired = news.get("desired")
-        if not isinstance(desired, Mapping):
-            return DiffResult(changes=True)
-        found = differences(desired, olds.get("observed") or {})
-        found += [
-            f"{node}: another machine than before"
-            for node, instance in (news.get("instances") or {}).items()
-            if instance != (olds.get("instances") or {}).get(node)
-        ]
+        if isinstance(desired, Mapping) and is_known(desired):
+            found += differences(desired, _mapping(olds.get("observed")))
+        else:  # it is rendered from what is known only when other resources are made
+            found.append("what belongs on the nodes is known only later")
+        found += _other_machines(olds.get("instances"), news.get("instances"))
         for line in found:
             say(f"differs: {line}")
         # What a manifest says of the hypervisor or of memory is not on the nodes, but goes into the state.
-        moved = any(olds.get(key) != news.get(key) for key in ("manifest", "source"))
+        moved = any(differs(olds.get(key), news.get(key)) for key in ("manifest", "source"))
         return DiffResult(changes=bool(found) or moved)
 
     def create(self, props: Props) -> CreateResult:
@@ -97,12 +100,20 @@ class EtcdClusterProvider(ResourceProvider):
         """Deploy what differs; members that run are restarted one by one."""
         return UpdateResult(_apply(news))
 
+    def delete(self, _id: str, props: Props) -> None:
+        """The nodes go with their machines; what goes here is the record of what was done to them."""
+        manifest = _manifest(mappings(props))
+        if manifest is not None:
+            _journal(manifest).remove()
+
     def read(self, id_: str, props: Props) -> ReadResult:
         """Look at the nodes, changing nothing. A node that cannot be reached counts as unknown, not as gone."""
         try:
-            manifest, pki, label = _require(props)
+            bare = mappings(props)
+            manifest, pki, label = _require(bare)
             plans = render(manifest, pki, label)
-            known = {name: Binary(path=Path(name), sha256=digest) for name, digest in props["binaries"].items()}
+            digests = _mapping(bare.get("binaries"))
+            known = {name: Binary(path=Path(name), sha256=str(digest)) for name, digest in digests.items()}
             response = run_child(
                 Request(mode="observe", manifest=manifest, checkout=CHECKOUT, plans=plans, binaries=known), tell=_quiet
             )
@@ -130,30 +141,45 @@ def _unknown(plan: NodePlan) -> dict[str, str]:
 
 def _known(props: Props) -> tuple[Manifest, PkiBundle, str] | None:
     """Parsed inputs, or None while the engine does not know them yet."""
-    if any(_has_unknown(props.get(key)) for key in ("manifest", "pki", "source")):
+    if not all(is_known(props.get(key)) for key in ("manifest", "pki", "source")):
         return None
     return _require(props)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _other_machines(before: object, after: object) -> list[str]:
+    """Which nodes have another machine than the one deployed to, or will have one."""
+    if not isinstance(after, Mapping):  # as a whole, while one of them is to be made
+        return ["machines that are made first"] if differs(before, after) else []
+    known = _mapping(before)
+    return [f"{node}: another machine than before" for node, now in after.items() if differs(known.get(node), now)]
+
+
+def _journal(manifest: Manifest) -> Journal:
+    return Journal(StackPaths(CHECKOUT, manifest.stack))
+
+
+def _unfinished(olds: Props, news: Props) -> str:
+    """Why the state does not speak for the nodes; "" when it does."""
+    manifest = _manifest(news) or _manifest(olds)
+    return _journal(manifest).unfinished(olds.get("deployment")) if manifest else ""
 
 
 def _require(props: Props) -> tuple[Manifest, PkiBundle, str]:
     try:
         manifest = Manifest.model_validate_json(props["manifest"])
         pki = PkiBundle.model_validate(props["pki"])
+        source = str(props["source"])
     except (KeyError, ValidationError) as error:
         # The text of a ValidationError would show the input, and with it keys.
         raise NotBuiltError(
             f"The inputs of the etcd resource cannot be read ({type(error).__name__})",
             next="./lab destroy, then ./lab up.",
         ) from None
-    return manifest, pki, version_label(manifest.etcd_version, props["source"])
-
-
-def _has_unknown(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_has_unknown, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_has_unknown, value))
-    return value is None or isinstance(value, Unknown)
+    return manifest, pki, version_label(manifest.etcd_version, source)
 
 
 def _manifest(props: Props) -> Manifest | None:
@@ -182,7 +208,8 @@ def version_label(version: str, source: str) -> str:
     return f"etcd {version} ({digest[:12]})"
 
 
-def _apply(props: Props) -> Props:
+def _apply(given: Props) -> Props:
+    props: Props = mappings(given)
     manifest, pki, label = _require(props)
     plans = render(manifest, pki, label)
     found = etcd_binaries.ensure(props["source"], say)
@@ -197,10 +224,16 @@ def _apply(props: Props) -> Props:
         binaries=binaries,
         seconds=_BASE_SECONDS + _NODE_SECONDS * len(plans),
     )
-    response = run_child(request)
-    raise_for(response)
+    journal = _journal(manifest)
+    deployment = journal.begin(label)  # before anything happens on a node
+    try:
+        response = run_child(request)
+        raise_for(response)
+    except LabError as error:
+        journal.failed(deployment, error)
+        raise
     digests = {name: binary.sha256 for name, binary in binaries.items()}
-    return {**_inputs(props), **_outputs(response, plans), "binaries": digests}
+    return {**_inputs(given), **_outputs(response, plans), "binaries": digests, "deployment": deployment}
 
 
 def _inputs(props: Props) -> Props:
@@ -248,6 +281,7 @@ class EtcdCluster(Resource, module="etcdlab", name="EtcdCluster"):
             "observed": None,
             "changed": None,
             "binaries": None,
+            "deployment": None,
             "seconds": None,
         }
         super().__init__(EtcdClusterProvider(), name, props, opts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,13 @@ from machine.process import tail
 CONNECT_SECONDS = 30
 LOOK_SECONDS = 8
 """Limits to reach a node; the second where nothing depends on it, as in a refresh with machines off."""
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 30_000,  # ms, for what was sent and is not acknowledged
+}
+"""A machine is taken for gone when its kernel says nothing for 30 s; a busy one does not stay silent as long."""
 STDERR_LINES = 20
 
 
@@ -127,6 +135,8 @@ class Run:
         self.state.set_stage(StateStage.Connect)
         connect_all(self.state)
         try:
+            for host in self.state.inventory:
+                end_when_silent(host)
             self.state.set_stage(StateStage.Prepare)
             self._say("connected")
             self.seen = self._look()
@@ -160,9 +170,10 @@ class Run:
 
     def _look(self) -> dict[str, Observed]:
         paths = sorted({file.path for plan in self.request.plans.values() for file in plan.files})
-        found: Mapping[Host, Observed] = get_facts(  # type: ignore[no-untyped-call]
-            self.state, Look, kwargs={"files": paths, "programs": list(self.request.binaries)}
-        )
+        # who changes the nodes has them alone; who only looks disturbs nobody
+        alone = self.request.mode == "apply"
+        wanted = {"files": paths, "programs": list(self.request.binaries), "alone": alone}
+        found: Mapping[Host, Observed] = get_facts(self.state, Look, kwargs=wanted)  # type: ignore[no-untyped-call]
         return {host.name: there for host, there in found.items()}
 
     def _ranks(self, steps: Mapping[str, Steps]) -> tuple[str, ...]:
@@ -238,6 +249,19 @@ class Run:
 
     def _say(self, what: str) -> None:
         say(f"  etcd: {what}, {time.monotonic() - self._started:.1f} s")
+
+
+def end_when_silent(host: Host) -> None:
+    """Let the kernel end the connection when the machine answers no more, as one that lost its power.
+
+    A command would wait for it until the whole run is out of time. See tcp(7) for the options.
+    """
+    client = getattr(host.connector, "client", None)  # paramiko's; pyinfra's fake connector has none
+    transport = client.get_transport() if client is not None else None
+    if transport is not None:
+        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            transport.sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def ssh_inventory(request: Request) -> Inventory:

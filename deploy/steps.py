@@ -9,6 +9,12 @@ from typing import Literal
 from deploy.plan import GENERATION_FILE, RUNNING, RUNNING_FILE, STAMP_DIR, UNITS, File, NodePlan
 from infra.layout import BIN_DIR, UNIT_DIR
 
+STAGE_DIR = f"{STAMP_DIR}/staged"
+"""Where programs wait, fetched and checked, until it is their node's turn. Nothing runs from there."""
+LOCK_FILE = "/run/etcd-lab.lock"
+"""Held by the script that changes the node; holds the number of its process group."""
+CLAIM_SECONDS = 30
+
 UNSEEN = "absent"
 ALTERED = "altered since it was installed"
 """Stands for the digest of a program that is not the file we checked."""
@@ -30,6 +36,8 @@ class Observed:
     """Whether unit files changed behind systemd's back."""
     generation: str = ""
     """What the running etcd was started with (content of RUNNING_FILE)."""
+    staged: bool = False
+    """Whether programs still wait that a deployment fetched which went no further."""
 
     def state(self, plan: NodePlan, binaries: Mapping[str, str]) -> dict[str, str]:
         """The same in the terms of NodePlan.state; `binaries` gives the SHA-256 that the plan's version has."""
@@ -61,7 +69,9 @@ class Steps:
     start: Literal["", "start", "restart"] = ""
     """How to bring up an etcd that does not run well: at once, in parallel with the others."""
     roll: bool = False
-    """Whether an etcd that runs has to be restarted, in its turn."""
+    """Whether an etcd that runs has to be restarted: nothing is put in place before the node's turn then."""
+    clear: bool = False
+    """Whether programs that an earlier deployment fetched are to go."""
 
 
 def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> Steps:
@@ -88,24 +98,49 @@ def steps_for(plan: NodePlan, seen: Observed, binaries: Mapping[str, str]) -> St
         forget=tampered,
         start=start,
         roll=active and stale,
+        clear=seen.staged,
     )
 
 
-def look_command(files: Sequence[str], programs: Sequence[str]) -> str:
+def look_command(files: Sequence[str], programs: Sequence[str], *, alone: bool = False) -> str:
     """One shell command that finds out all that Observed holds; nothing in it needs quoting (the words are ours).
+
+    With `alone`, whatever an earlier deployment still does on the node is ended first.
 
     Programs are not hashed, which takes seconds under emulation: a program is the one that was
     checked if inode, size and time of change are still those in its stamp.
     """
     names, stamp = " ".join(programs), f"{STAMP_DIR}/$name.stamp"
     return "; ".join(
-        [
+        ([break_off_command()] if alone else [])
+        + [
             f"sha256sum {' '.join(files)} 2>/dev/null",
             f"read -r seen 2>/dev/null <{RUNNING_FILE} && echo generation=$seen",
             f"for name in {names}; do read -r seen 2>/dev/null <{stamp} && echo stamp=$name $seen; done",
+            f"for name in {STAGE_DIR}/*; do [ ! -e $name ] || echo staged=$name; done",
             f"cd {BIN_DIR} && stat -c 'stat=%n %i %s %.9Z' {names} 2>/dev/null",
             f"systemctl show --property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload {' '.join(UNITS)}",
         ]
+    )
+
+
+def claim_command() -> str:
+    """Shell command with which a script that changes the node begins: one at a time, and known by its process group."""
+    return (
+        f"exec 9<>{LOCK_FILE}; flock -w {CLAIM_SECONDS} 9; "
+        f"read -r _ _ _ _ group _ </proc/self/stat; echo $group >{LOCK_FILE}"
+    )
+
+
+def break_off_command() -> str:
+    """Shell command that ends the script of a deployment that was killed on its host, and waits until it is gone.
+
+    A script goes on when the connection is lost: it would change the node behind the back of whoever looks at it.
+    """
+    return (
+        f"exec 9<>{LOCK_FILE}; flock -n 9 || {{ read -r group <{LOCK_FILE}; kill -9 -$group; "
+        f"flock -w {CLAIM_SECONDS} 9 || {{ echo an earlier deployment is still at work here >&2; exit 1; }}; }}; "
+        "exec 9>&-"
     )
 
 
@@ -121,6 +156,7 @@ def parse_look(lines: Sequence[str]) -> Observed:
     stamps: dict[str, tuple[str, str]] = {}
     block: dict[str, str] = {}
     generation = ""
+    staged = False
     for line in lines:
         key, equals, value = line.partition("=")
         if not equals:
@@ -129,6 +165,8 @@ def parse_look(lines: Sequence[str]) -> Observed:
                 digests[path.strip()] = digest
         elif key == "generation":
             generation = value.strip()
+        elif key == "staged":
+            staged = True
         elif key == "stamp":
             name, digest, identity = value.strip().split(" ", 2)
             stamps[name] = (digest, identity)
@@ -149,4 +187,5 @@ def parse_look(lines: Sequence[str]) -> Observed:
         loaded=frozenset(unit for unit, values in units.items() if values.get("LoadState") == "loaded"),
         reload=any(values.get("NeedDaemonReload") == "yes" for values in units.values()),
         generation=generation,
+        staged=staged,
     )

@@ -7,12 +7,15 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pulumi
-from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 
 from infra.dynamic import Props, Provider, mapping, text
 from machine.process import write_private
+
+_DIGESTS: Final = ("public_digests", "private_digests")
 
 
 def _digest(content: str) -> str:
@@ -38,10 +41,20 @@ class _FilesProvider(Provider):
     def create(self, props: Props) -> CreateResult:
         return CreateResult(text(props, "dir"), _write(props))
 
+    def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
+        """As everywhere, and what is there: an update that was killed has written files that no state knows of."""
+        result = super().diff(_id, _olds, _news)
+        changes = result.changes or any(
+            _found(Path(text(_olds, "dir")) / name, kind.startswith("private")) != digest
+            for kind in _DIGESTS
+            for name, digest in mapping(_olds, kind).items()
+        )
+        return DiffResult(changes, result.replaces, delete_before_replace=True)
+
     def read(self, id_: str, props: Props) -> ReadResult:
         where = Path(text(props, "dir"))
         seen = dict(props)
-        for kind in ("public_digests", "private_digests"):
+        for kind in _DIGESTS:
             seen[kind] = {name: _found(where / name, kind.startswith("private")) for name in mapping(props, kind)}
         return ReadResult(id_, seen)
 

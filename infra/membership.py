@@ -1,8 +1,8 @@
-"""What cannot change while a lab lives: who its members are and how they find each other.
+"""What cannot change while a lab lives: who its members are, how they find each other, and where its machines are.
 
 etcd keeps members and their peer addresses in its data (server/etcdserver/api/membership), and reads
 `initial-cluster` at the first start only. Until the lab changes membership the way etcd wants it
-done, another set of nodes means another lab.
+done, another set of nodes means another lab. And another hypervisor has none of the volumes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from machine.paths import StackPaths
 
 
 def refuse_change(settings: LabSettings, paths: StackPaths) -> None:
-    """Raise SettingsError when a lab stands whose members are others than `settings` wants."""
+    """Raise SettingsError when a lab stands whose members or hypervisor are others than `settings` wants."""
     try:
         built = load(paths)
     except NotBuiltError:
         return
-    problem = changed(built, settings.node_names, settings.addresses, settings.peers)
+    problem = changed(built, settings.node_names, settings.addresses, settings.peers) or moved(built, settings)
     if problem is not None:
         raise SettingsError(problem[1], where=key_name(problem[0]), next=REMEDY)
 
@@ -48,3 +48,16 @@ def changed(
     if peers != built.peers:
         return "peers", f"How members name each other is fixed while a lab lives: by {built.peers}, not by {peers}"
     return None
+
+
+def moved(built: Manifest, settings: LabSettings) -> tuple[str, str] | None:
+    """Whether the machines would be on another hypervisor, and their data not; see `changed`."""
+    here = built.hypervisor
+    before = here.uri if here.kind == "system" else here.kind
+    after = settings.system_uri if settings.kind == "system" else settings.kind
+    if before == after:
+        return None
+    return "hypervisor", (
+        f"The hypervisor is fixed while a lab lives, as another one has none of its data: it is {before}, "
+        f"and would be {after}"
+    )

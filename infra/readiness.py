@@ -27,7 +27,8 @@ from machine.ssh import Shell
 from machine.waiting import Pending, wait_until
 
 _CONSOLE_LINES: Final = 25
-_PROBE_SECONDS: Final = 3.0
+_PROBE_SECONDS: Final = 10.0
+"""An emulated machine on a busy host takes seconds to start the sshd that sends the banner; another try starts over."""
 _LOGIN_SECONDS: Final = 30.0
 
 

@@ -73,6 +73,11 @@ class StackPaths:
         return self.dir / "manifest.json"
 
     @property
+    def deployment(self) -> Path:
+        """Which deployment of etcd was the last to begin (deploy.journal)."""
+        return self.dir / "deployment.json"
+
+    @property
     def ssh_key(self) -> Path:
         """Private key that logs in to every node as root, 0600."""
         return self.dir / "id_ed25519"

@@ -25,6 +25,7 @@ from chaos.stack.verification import Verification
 from machine.engine_state import Deployment, Resource
 from machine.errors import HypervisorError, InconclusiveError, LabError, NotBuiltError, ToolError
 from machine.paths import StackPaths
+from tests.provider_values import UNKNOWN, check_diff, decoded, hidden
 
 LAB_ID = "12ab34cd"
 TOKEN = "pulumi-python:dynamic/chaos:Fault"
@@ -130,6 +131,19 @@ def test_an_injection_that_breaks_leaves_its_record_and_its_error(
         FaultProvider().create(props)
     assert "nft is gone" in str(next(iter(results.take(paths).failed.values())))
     assert len(records.load_all(paths)[0]) == 1
+
+
+def test_diff_check_and_read_take_unknown_and_secret_values(props: dict[str, object]) -> None:
+    """The id of the lab is not known while the stack's first preview runs, and the fault is said with it."""
+    outs = dict(FaultProvider().create(props).outs or {})
+    check_diff(FaultProvider().diff, outs, props, ("fault", "lab_id"))
+    news = decoded(props | {"lab_id": UNKNOWN, "fault": UNKNOWN}, keep_unknowns=True)
+    assert FaultProvider().check({}, news).failures == []
+    read = FaultProvider().read("id", decoded(dict(hidden(outs)), keep_unknowns=False))
+    assert (read.outs or {})["proved"] is True
+    for key in props:
+        with pytest.raises(ToolError, match=f"'{key}' of a resource is missing"):
+            FaultProvider().read("id", decoded(outs | {key: UNKNOWN}, keep_unknowns=False))
 
 
 def test_delete_heals_and_keeps_the_resource_when_that_does_not_show(

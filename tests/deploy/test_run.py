@@ -57,6 +57,7 @@ class Lab:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     cluster: FakeCluster = field(default_factory=FakeCluster)
     commands: dict[str, list[str]] = field(default_factory=dict)
+    seconds: float = 20
 
     def run(self, mode: Literal["apply", "observe"] = "apply") -> Response:
         request = Request(
@@ -65,7 +66,7 @@ class Lab:
             checkout=Path("/nowhere"),
             plans=self.plans,
             binaries={name: Binary(path=Path("/nowhere") / name, sha256=digest) for name, digest in SHA256.items()},
-            seconds=20,
+            seconds=self.seconds,
         )
         hosts = [
             (
@@ -144,7 +145,7 @@ def test_first_deploy_starts_all_together_and_restarts_none(lab: Lab) -> None:
     for name in NODES:
         assert lab.said(name, "restart --no-block etcd.service")
         assert lab.said(name, "tar -xpf -")
-        assert lab.said(name, f"{SHA256['etcdutl']}  .etcdutl.new")
+        assert lab.said(name, f"{SHA256['etcdutl']}  etcdutl")
         assert not lab.said(name, "systemctl restart etcd.service")
     assert lab.cluster.moves == []
 
@@ -205,9 +206,80 @@ def test_one_failed_host_fails_the_run(lab: Lab) -> None:
     lab.answers[NODES[2]] = {"tar -x": {"success": False, "stderr": "No space left on device"}}
     response = lab.run()
     assert not response.ok
-    assert response.hosts[NODES[2]].failed == "install"
+    assert response.hosts[NODES[2]].failed == "restart, turn 2"
     assert "No space left" in response.hosts[NODES[2]].stderr
     assert not lab.said(NODES[0], "restart etcd.service")
+    assert not lab.said(NODES[0], "tar -x")
+
+
+PLACED = ("tar -x", "mv -f", "systemctl", "daemon-reload")
+"""Words of what changes a node, beside fetching."""
+
+
+def changes(lab: Lab, name: str) -> list[str]:
+    """Commands that changed the node; a look at it asks systemd too."""
+    looks = "systemctl show"
+    return [one for one in lab.commands[name] if looks not in one and any(word in one for word in PLACED)]
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_a_roll_that_stops_leaves_those_behind_it_as_they_were(lab: Lab, turn: int) -> None:
+    for name, plan in lab.plans.items():
+        without = ("/etc/etcd/etcd.yaml", "/etc/etcd/generation", "/usr/local/bin/etcd", "/usr/local/bin/etcdctl")
+        lab.looks[name] = look(plan, without=without, generation="old")
+    lab.cluster.leads = NODES[2]
+    lab.answers[NODES[turn]] = {"systemctl restart": {"success": False, "stderr": "unknown flag"}}
+    response = lab.run()
+    assert response.hosts[NODES[turn]].failed == f"restart, turn {turn + 1}"
+    for place, name in enumerate(NODES):
+        assert bool(changes(lab, name)) == (place <= turn), lab.commands[name]
+        assert lab.said(name, f"'{SHA256['etcd']}  etcd'"), "what takes long was fetched for all together, aside"
+        assert len(changes(lab, name)) == (place <= turn), "a turn is one command"
+
+
+def test_a_gate_that_stays_shut_leaves_the_node_before_it_untouched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed_config(lab)
+    lab.cluster.leads = NODES[2]
+    monkeypatch.setattr(lab.cluster, "health", lambda: [Member(name, name != NODES[1], "gone") for name in NODES])
+    lab.seconds = 1
+    response = lab.run()
+    assert f"{NODES[1]}: gone" in response.hosts[NODES[0]].stderr
+    assert [changes(lab, name) for name in NODES] == [[], [], []]
+
+
+def test_a_member_that_is_down_is_brought_up_before_others_roll(lab: Lab) -> None:
+    """What a refused setting leaves, with another setting now: the one that is down has nothing to lose."""
+    changed_config(lab)
+    lab.looks[NODES[2]] = look(lab.plans[NODES[2]], without=("/etc/etcd/etcd.yaml",), state="activating")
+    response = lab.run()
+    assert response.ok, response.error
+    assert response.hosts[NODES[2]].changed == ("install", "start")
+    assert response.hosts[NODES[1]].changed == ("restart, turn 1",)
+
+
+def test_put_back_touches_the_member_that_failed_alone(lab: Lab) -> None:
+    lab.looks[NODES[1]] = look(
+        lab.plans[NODES[1]], without=("/etc/etcd/etcd.yaml", "/etc/etcd/generation"), state="failed", generation="new"
+    )
+    response = lab.run()
+    assert response.ok, response.error
+    assert [bool(changes(lab, name)) for name in NODES] == [False, True, False]
+    assert lab.said(NODES[1], "systemctl restart --no-block etcd.service")
+
+
+def test_programs_that_a_stopped_roll_fetched_are_removed(lab: Lab) -> None:
+    lab.looks[NODES[2]] += "\nstaged=/usr/local/lib/etcd-lab/staged/etcd"
+    assert lab.run().ok
+    assert [lab.said(name, "rm -rf /usr/local/lib/etcd-lab/staged") for name in NODES] == [False, False, True]
+    assert [changes(lab, name) for name in NODES] == [[], [], []]
+
+
+@pytest.mark.parametrize(("mode", "ends"), [("apply", True), ("observe", False)])
+def test_only_who_changes_nodes_ends_what_a_killed_deployment_does_there(
+    lab: Lab, mode: Literal["apply", "observe"], ends: bool
+) -> None:
+    lab.run(mode)
+    assert [lab.said(name, "kill -9") for name in NODES] == [ends] * 3
 
 
 def test_a_node_that_cannot_be_looked_at_is_not_changed(lab: Lab) -> None:

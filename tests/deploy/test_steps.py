@@ -5,12 +5,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.plan import STAMP_DIR, NodePlan, PkiBundle, render
-from deploy.steps import ALTERED, Observed, Steps, look_command, parse_look, stamp_command, steps_for
+from deploy.plan import GENERATION_FILE, STAMP_DIR, NodePlan, PkiBundle, render
+from deploy.steps import (
+    ALTERED,
+    LOCK_FILE,
+    Observed,
+    Steps,
+    break_off_command,
+    claim_command,
+    look_command,
+    parse_look,
+    stamp_command,
+    steps_for,
+)
 from infra.layout import BIN_DIR
 from infra.manifest import Manifest
 
@@ -204,3 +217,112 @@ def test_an_etcd_that_cannot_start_with_old_files_is_restarted_with_the_new(plan
 def test_a_unit_that_would_not_start_at_boot_is_enabled(plan: NodePlan, settled: Observed) -> None:
     seen = dataclasses.replace(settled, enabled={**settled.enabled, "etcd.service": "disabled"})
     assert steps_for(plan, seen, SHA256) == Steps(enable=("etcd.service",), reload=True)
+
+
+def test_programs_left_aside_are_seen_and_cleared(plan: NodePlan, settled: Observed) -> None:
+    assert parse_look(["staged=/usr/local/lib/etcd-lab/staged/etcd"]).staged
+    assert steps_for(plan, dataclasses.replace(settled, staged=True), SHA256) == Steps(clear=True)
+
+
+def test_the_next_deployment_ends_the_script_that_a_killed_one_left_on_the_node(tmp_path: Path) -> None:
+    """Run by the shell for real: a script that goes on without its connection, in a session as sshd makes one."""
+
+    def moved(command: str) -> list[str]:
+        return ["sh", "-euc", command.replace(LOCK_FILE, str(tmp_path / "lock"))]
+
+    late = tmp_path / "late"
+    script = f"{claim_command()}\necho begun\ntimeout --foreground 60 sleep 50\ntouch {late}"
+    left = subprocess.Popen(moved(script), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert left.stdout is not None
+    with left, left.stdout as said:
+        assert said.readline() == "begun\n"
+        started = time.monotonic()
+        subprocess.run(moved(break_off_command()), check=True, timeout=20)
+        assert time.monotonic() - started < 10
+        assert left.wait(timeout=5) == -9
+    assert not late.exists()
+    subprocess.run(moved(break_off_command()), check=True, timeout=20)  # nobody holds it: nobody is killed
+    assert subprocess.run(moved(claim_command()), check=False, timeout=20).returncode == 0
+
+
+OLD_SHA256 = {name: digest[::-1].replace(digest[0], "9") for name, digest in SHA256.items()}
+
+
+class Node:
+    """A node on paper that can be stopped after any action of a script, and whose etcd may restart at any moment."""
+
+    def __init__(self, plan: NodePlan, binaries: dict[str, str]) -> None:
+        self.disk = {file.path: file.digest for file in plan.files}
+        self.disk |= {f"{BIN_DIR}/{name}": binaries[name] for name in plan.binaries}
+        self.stamped = dict(binaries)
+        self.restart(plan)
+
+    def restart(self, plan: NodePlan) -> None:
+        """As the unit does it: the note is the generation that the disk has, whatever else it has."""
+        self.note = self.disk[GENERATION_FILE]
+        self.runs_with = self.read_by_etcd(plan)
+
+    def read_by_etcd(self, plan: NodePlan) -> dict[str, str]:
+        return {path: self.disk[path] for path in [*(f.path for f in plan.files if f.restarts), f"{BIN_DIR}/etcd"]}
+
+    def observed(self, plans: tuple[NodePlan, ...]) -> Observed:
+        # the note holds the generation itself, the disk its file's digest
+        notes = {file.digest: p.generation for p in plans for file in p.files if file.path == GENERATION_FILE}
+        digests = dict(self.disk)
+        for name, stamp in self.stamped.items():
+            path = f"{BIN_DIR}/{name}"
+            digests[path] = stamp if stamp == self.disk[path] else ALTERED
+        units = ("etcd-data.service", "etcd.service")
+        return Observed(
+            digests=digests,
+            active=dict.fromkeys(units, "active"),
+            enabled=dict.fromkeys(units, "enabled"),
+            loaded=frozenset(units),
+            generation=notes.get(self.note, ""),
+        )
+
+    def actions(self, plan: NodePlan, steps: Steps, binaries: dict[str, str]) -> list[Callable[[], None]]:
+        """What the scripts of a turn do, in their order (install_script, place_script, restart)."""
+
+        def put(target: dict[str, str], key: str, value: str) -> Callable[[], None]:
+            return lambda: target.__setitem__(key, value)
+
+        found: list[Callable[[], None]] = []
+        if steps.forget:
+            found.append(lambda: setattr(self, "note", ""))
+        found += [put(self.disk, file.path, file.digest) for file in steps.files]
+        for name in steps.binaries:
+            found.append(put(self.disk, f"{BIN_DIR}/{name}", binaries[name]))
+            found.append(put(self.stamped, name, binaries[name]))
+        if steps.roll or steps.start:
+            found.append(lambda: self.restart(plan))
+        return found
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("forward", [False, True])
+@pytest.mark.parametrize("version", [False, True])
+def test_a_turn_that_was_cut_off_anywhere_is_finished_or_taken_back(
+    manifest: Manifest, pki: PkiBundle, version: bool, forward: bool, crashes: bool
+) -> None:
+    """Whatever was done of it, and whether etcd restarted meanwhile: in the end it runs with what is wanted."""
+    timing = manifest.timeouts.model_copy(update={"heartbeat_ms": 200})
+    changed = {"etcd_version": "3.6.17"} if version else {"timeouts": timing}
+    old, new = (render(one, pki)["etcd1"] for one in (manifest, manifest.model_copy(update=changed)))
+    before, after = (OLD_SHA256, SHA256) if version else (SHA256, SHA256)
+    steps = steps_for(new, Node(old, before).observed((old, new)), after)
+    assert steps.roll
+    cuts = len(Node(old, before).actions(new, steps, after))
+    assert cuts > 2
+    for cut in range(cuts + 1):
+        node = Node(old, before)
+        for action in node.actions(new, steps, after)[:cut]:
+            action()
+        if crashes:
+            node.restart(new)
+        plan, binaries = (new, after) if forward else (old, before)
+        repair = steps_for(plan, node.observed((old, new)), binaries)
+        for action in node.actions(plan, repair, binaries):
+            action()
+        assert node.runs_with == Node(plan, binaries).runs_with, f"cut off after {cut} of {cuts}"
+        assert steps_for(plan, node.observed((old, new)), binaries) == Steps(), f"cut off after {cut} of {cuts}"

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import Unknown
 
-from infra import hypervisor, keys, local_files, seed_image
+from infra import hypervisor, identity, keys, local_files, readiness, seed_image
 from infra.dynamic import Provider, differs
+from machine.errors import LabError
+from tests.provider_values import UNKNOWN, Props, check_diff, decoded, hidden, places, replaced, secret
 
 PLAIN = st.recursive(
     st.booleans() | st.integers(-1000, 1000) | st.text(max_size=5),
@@ -50,10 +52,10 @@ def test_other_values_are_a_change(one: object, other: object) -> None:
     assert differs(one, other) == (as_engine(one) != as_engine(other))
 
 
-UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
+NOT_YET = Unknown()  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("value", [UNKNOWN, {"x": UNKNOWN}, ["x", UNKNOWN]])
+@pytest.mark.parametrize("value", [NOT_YET, {"x": NOT_YET}, ["x", NOT_YET]])
 def test_what_is_not_known_yet_is_a_change(value: object) -> None:
     assert differs({"x": "1"}, value)
 
@@ -226,3 +228,106 @@ def test_a_dead_hypervisor_is_never_gone_and_the_next_up_starts_it(
     provider.delete("", outs)
     assert FakeEmbedded.now == "absent"
     assert not pool.exists()
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[type[Provider], tuple[Props, Props]]:
+    """Outputs and inputs of a resource of each kind, as they are after it was made; none of them has changed."""
+    monkeypatch.setattr(hypervisor, "Embedded", FakeEmbedded)
+    FakeEmbedded.now = "running"
+    seed = tmp_path / "seeds" / "a-1.iso"
+    seed.parent.mkdir()
+    seed.touch()
+    hypervisor_inputs = {
+        "hypervisor_id": "h", "dir": str(tmp_path / "lab" / "h"), "run_dir": "r", "owned": [str(tmp_path / "pool")]
+    }  # fmt: skip
+    ready = {"instances": {"a": "1", "b": "2"}, "dir": str(tmp_path), "netns": ""}
+    inputs: dict[type[Provider], Props] = {
+        hypervisor._EmbeddedProvider: hypervisor_inputs,
+        identity._LabIdProvider: {},
+        keys._KeysProvider: {"nodes": ["a", "b"]},
+        local_files._FilesProvider: file_inputs(tmp_path / "files", {"m": "shown", "n": "too"}, {"k": "hidden"}),
+        readiness._ReadyProvider: ready,
+        seed_image._SeedProvider: {"path": str(seed), "files": SEED, "written": True},
+    }
+    unmade: dict[type[Provider], Props] = {
+        readiness._ReadyProvider: {**ready, "seconds_taken": {"a": 1.0}},
+        seed_image._SeedProvider: {"path": str(seed), "written": True},
+    }
+    outs: dict[type[Provider], Props] = {
+        kind: unmade.get(kind) or dict(kind().create(given).outs or {}) for kind, given in inputs.items()
+    }
+    return {kind: (outs[kind], given) for kind, given in inputs.items()}
+
+
+KINDS = (
+    hypervisor._EmbeddedProvider,
+    identity._LabIdProvider,
+    keys._KeysProvider,
+    local_files._FilesProvider,
+    readiness._ReadyProvider,
+    seed_image._SeedProvider,
+)
+
+
+def test_every_provider_is_held_against_unknown_and_secret_values() -> None:
+    own = {kind for kind in Provider.__subclasses__() if kind.__module__.startswith("infra.")}
+    assert own == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_diff_takes_unknown_and_secret_values_at_any_depth(
+    kind: type[Provider], made: dict[type[Provider], tuple[Props, Props]]
+) -> None:
+    outs, inputs = made[kind]
+    check_diff(kind().diff, outs, inputs, tuple(kind.inputs))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_check_lets_unknown_and_secret_values_pass(
+    kind: type[Provider], made: dict[type[Provider], tuple[Props, Props]]
+) -> None:
+    outs, inputs = made[kind]
+    for make in (lambda _: UNKNOWN, secret):
+        news = decoded({key: make(value) for key, value in inputs.items()}, keep_unknowns=True)
+        found = kind().check(decoded(outs, keep_unknowns=True), news)
+        assert (found.failures, found.inputs) == ([], news)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_takes_secrets_and_finds_the_same(
+    kind: type[Provider], made: dict[type[Provider], tuple[Props, Props]]
+) -> None:
+    outs, inputs = made[kind]
+    read = kind().read("id", decoded(dict(hidden(outs)), keep_unknowns=False))
+    assert read.id == "id"
+    assert kind().diff("id", dict(read.outs or {}), inputs).changes is False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_read_of_a_state_that_lacks_values_is_the_state_or_one_paragraph(
+    kind: type[Provider], made: dict[type[Provider], tuple[Props, Props]]
+) -> None:
+    outs, _ = made[kind]
+    for key in outs:
+        for place in places(outs[key]):
+            props = decoded(replaced(outs, (key, *place), lambda _: UNKNOWN), keep_unknowns=False)
+            said = ""
+            try:
+                kind().read("id", props)
+            except LabError as error:
+                said = str(error)
+            assert "\n" not in said
+
+
+def test_an_interrupted_write_of_files_is_seen_though_the_setting_is_put_back(tmp_path: Path) -> None:
+    """The update that wrote them was killed before the engine took note."""
+    provider = local_files._FilesProvider()
+    before = file_inputs(tmp_path, {"m": "old"}, {"k": "1"})
+    outs = provider.create(before).outs or {}
+    provider.update("", outs, file_inputs(tmp_path, {"m": "new"}, {"k": "1"}))
+    assert provider.diff("", outs, before).changes is True
+    outs = provider.update("", outs, before).outs or {}
+    assert provider.diff("", outs, before).changes is False
+    (tmp_path / "k").chmod(0o644)
+    assert provider.diff("", outs, before).changes is True

@@ -22,16 +22,22 @@ def paths(tmp_path: Path) -> StackPaths:
 
 
 def settings(**values: object) -> LabSettings:
-    return from_mapping(values)
+    return from_mapping({"hypervisor": "embedded", **values})  # whoever runs this
 
 
 def test_what_does_not_touch_membership_may_change(paths: StackPaths) -> None:
-    refuse_change(from_mapping({"memory": 768, "heartbeat-ms": 100, "etcd-version": "3.6.15"}), paths)
+    refuse_change(settings(**{"memory": 768, "heartbeat-ms": 100, "etcd-version": "3.6.15"}), paths)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("nodes", 5), ("names", ["a", "b", "c"]), ("subnet", "10.9.8.0/24"), ("peers", "dns")],
+    [
+        ("nodes", 5),
+        ("names", ["a", "b", "c"]),
+        ("subnet", "10.9.8.0/24"),
+        ("peers", "dns"),
+        ("hypervisor", "qemu:///system"),
+    ],
 )
 def test_members_may_not(paths: StackPaths, key: str, value: object) -> None:
     with pytest.raises(SettingsError, match=rf"etcd-lab:{key}.*destroy") as caught:
