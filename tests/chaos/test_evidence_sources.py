@@ -93,8 +93,9 @@ def test_every_rule_whose_figure_depends_on_rounds_rests_on_the_log() -> None:
 
 def test_what_is_missing_says_what_cannot_be_known_without_it() -> None:
     (one,) = of_settings({"log-level": "warn"})
-    text = str(one)
-    assert "log-level is warn" in text
+    text = one.full
+    assert "log-level is warn" in str(one)
+    assert "snapshot-lag" not in str(one)
     for what in ("election_rounds", "term-alone", "snapshot-lag"):
         assert what in text
 
@@ -152,7 +153,7 @@ def test_nodes_that_do_not_answer_and_pages_that_are_none_are_named() -> None:
         return SimpleNamespace(stdout=WELL)
 
     found = missing_sources(lab_that(journal, lambda *_: "<html>"))
-    assert [(one.source, one.node) for one in found] == [("log", "b"), ("metrics", ALL)]
+    assert [(one.source, one.node, one.known) for one in found] == [("log", "b", False), ("metrics", ALL, True)]
 
 
 def test_a_setting_and_what_comes_of_it_on_the_nodes_are_one_thing() -> None:
