@@ -45,6 +45,8 @@ def missing_sources(lab: Lab) -> list[Missing]:
         journals = [pool.submit(_journal, lab, node) for node in nodes]
         pages = [pool.submit(_page, lab, node) for node in nodes]
         asked = [one for job in (*journals, *pages) for one in job.result()]
+    consoles = {node: lab.paths.consoles / f"{node}.log" for node in nodes}
+    asked += [Missing("console", node, f"there is no {path}") for node, path in consoles.items() if not path.exists()]
     return merged([*known, *(one for one in asked if not (quiet and one.source == "log"))], nodes)
 
 
