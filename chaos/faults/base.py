@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, named, resolve
-from chaos.measure.sources import in_settings, without_fault
+from chaos.measure.sources import unprovable
 from machine.errors import DeadlineError, InconclusiveError, UsageError
 from machine.waiting import Pending, wait_until
 
@@ -157,7 +157,7 @@ class Fault(ABC):
         fault.check_power(lab)
         fault.check_beside(others)
         fault.check(lab)
-        if gone := without_fault(in_settings(lab.manifest), cls.name, fault.nodes):
+        if gone := unprovable(lab.manifest, cls.name):
             raise UsageError(f"{cls.name} cannot be proved on this lab: {gone}", where="etcd-extra", next=gone.next)
         return fault
 

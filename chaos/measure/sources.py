@@ -220,3 +220,10 @@ def without_fault(missing: Iterable[Missing], fault: str, nodes: Iterable[str]) 
     """The missing source without which a fault cannot be proved on these nodes; None: there is none."""
     wanted = set(nodes)
     return next((one for one in missing if fault in SOURCES[one.source].faults and one.on(wanted)), None)
+
+
+def unprovable(manifest: Manifest, fault: str) -> Missing | None:
+    """The setting of a lab by which a fault cannot be proved there; None: there is none."""
+    if not any(fault in source.faults for source in SOURCES.values()):
+        return None
+    return without_fault(in_settings(manifest), fault, manifest.node_names)
