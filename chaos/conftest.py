@@ -199,8 +199,8 @@ def missing(lab: Lab, recorder: Recorder, calibration: Calibration) -> list[Miss
     recorder.report.evidence = [one.as_json() for one in found]
     recorder.write()
     for one in found:
-        say(f"Evidence: {one}. {one.next}".rstrip())
-    return found
+        say(f"Evidence: {one.full}. {one.next}".rstrip())
+    return [one for one in found if one.known]
 
 
 @pytest.fixture(scope="session")

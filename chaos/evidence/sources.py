@@ -52,7 +52,7 @@ class Source:
 _TABLE: Final = (
     Source(
         "log",
-        "etcd's log of level info",
+        "log of etcd of level info",
         "events.jsonl",
         figures=("detected", "election_rounds", "cold_start_election"),
         rules=(
@@ -70,21 +70,21 @@ _TABLE: Final = (
     ),
     Source(
         "warnings",
-        "etcd's log of level warn and above",
+        "log of etcd of level warn and above",
         "events.jsonl",
         figures=("late_heartbeat",),
         steps=("whether a wait ran out on a slow machine",),
     ),
     Source(
         "lines",
-        "etcd's log as JSON lines in the journal",
+        "log of etcd as JSON lines in the journal",
         "events.jsonl",
         faults=("snapshot-lag", "rollback"),
         steps=("why a member ended",),
     ),
     Source(
         "earlier-boots",
-        "etcd's log of earlier boots",
+        "log of etcd of earlier boots",
         "events.jsonl",
         figures=("detected", "election_rounds"),
         steps=("what a member wrote before its machine went down",),
@@ -97,13 +97,13 @@ _TABLE: Final = (
     ),
     Source(
         "metrics",
-        "etcd's metrics pages",
+        "metrics page of etcd",
         "traffic.jsonl",
         figures=("traffic", "fsync_median", "fsync_p99", "peer_round_trip"),
     ),
     Source(
         "clock",
-        "readings of the guests' clocks",
+        "readings of the guest's clock",
         "report.json",
         figures=("detected", "election_rounds", "cold_start_election"),
         rules=("election", "first-write", "rejoin", "cold-start", "step-down", "leader-lost"),
@@ -116,9 +116,9 @@ _TABLE: Final = (
         steps=("workload", "workload went on", "ledger", "linearizable"),
     ),
     Source("watch", "watch events of the recording clients", "watch.jsonl", steps=("final reads", "linearizable")),
-    Source("wal", "the members' write-ahead logs", "wal/", figures=("settled_by_log",), steps=("linearizable",)),
-    Source("hash", "hashes of the members' data", "report.json", steps=("hash equality",)),
-    Source("console", "the machines' consoles", "NODE.console.log"),
+    Source("wal", "copy of the write-ahead log", "wal/", figures=("settled_by_log",), steps=("linearizable",)),
+    Source("hash", "hash of the data", "report.json", steps=("hash equality",)),
+    Source("console", "console of the machine", "NODE.console.log"),
 )
 
 SOURCES: Final[Mapping[str, Source]] = {one.name: one for one in _TABLE}
@@ -132,11 +132,17 @@ class Missing:
     source: str
     node: str
     why: str
+    known: bool = True
+    """Whether it is known to be missing; false of a node that did not answer just then, and may the next time."""
 
     def __str__(self) -> str:
-        source = SOURCES[self.source]
-        rests = f"; without it nothing is known of {source.rests}" if source.rests else ""
-        return f"{source.title} is missing on {self.node}: {self.why}{rests}"
+        return f"no {SOURCES[self.source].title} on {self.node}: {self.why}"
+
+    @property
+    def full(self) -> str:
+        """The same with what rests on it."""
+        rests = SOURCES[self.source].rests
+        return f"{self}; inconclusive without it: {rests}" if rests else str(self)
 
     @property
     def next(self) -> str:
@@ -214,3 +220,10 @@ def without_fault(missing: Iterable[Missing], fault: str, nodes: Iterable[str]) 
     """The missing source without which a fault cannot be proved on these nodes; None: there is none."""
     wanted = set(nodes)
     return next((one for one in missing if fault in SOURCES[one.source].faults and one.on(wanted)), None)
+
+
+def unprovable(manifest: Manifest, fault: str) -> Missing | None:
+    """The setting of a lab by which a fault cannot be proved there; None: there is none."""
+    if not any(fault in source.faults for source in SOURCES.values()):
+        return None
+    return without_fault(in_settings(manifest), fault, manifest.node_names)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-from chaos.evidence.sources import in_settings, without_fault
+from chaos.evidence.sources import unprovable
 from chaos.faults import parameters, records
 from chaos.faults.parameters import Param, Parameter
 from chaos.faults.targets import Groups, named, resolve
@@ -156,7 +156,7 @@ class Fault(ABC):
         fault.check_power(lab)
         fault.check_beside(others)
         fault.check(lab)
-        if gone := without_fault(in_settings(lab.manifest), cls.name, fault.nodes):
+        if gone := unprovable(lab.manifest, cls.name):
             raise UsageError(f"{cls.name} cannot be proved on this lab: {gone}", where="etcd-extra", next=gone.next)
         return fault
 

@@ -174,7 +174,7 @@ class Measures:
         for problem in (*(f"samples: {one}" for one in self._sampler.problems), *self._traffic.problems):
             self._say(problem)
         for one in self._known:
-            self._say(str(one))
+            self._say(one.full)
         self._recorder.metric(
             "measured",
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from chaos.evidence.sources import ALL, Missing, in_settings
@@ -20,7 +21,7 @@ SECONDS: Final = 15.0
 LINES: Final = 3000
 """Lines from etcd's last start on in which one of level info must stand: a start alone writes some forty."""
 
-PAGE_SECONDS: Final = 6.0
+PAGE_SECONDS: Final = 10.0
 
 # Oldest first, so that a member that writes such lines is known by its first ones.
 _SCRIPT: Final = f"""
@@ -33,7 +34,10 @@ echo "info=$seen any=$all kept=$kept"
 
 
 def missing_sources(lab: Lab) -> list[Missing]:
-    """What is missing before anything is broken; never raises for a node that does not answer: that is an answer."""
+    """What is missing before anything is broken.
+
+    A node that does not answer is named too, as not `known`: the next look may find it all.
+    """
     known = in_settings(lab.manifest)
     quiet = any(one.source == "log" for one in known)
     nodes = lab.manifest.node_names
@@ -41,6 +45,8 @@ def missing_sources(lab: Lab) -> list[Missing]:
         journals = [pool.submit(_journal, lab, node) for node in nodes]
         pages = [pool.submit(_page, lab, node) for node in nodes]
         asked = [one for job in (*journals, *pages) for one in job.result()]
+    consoles = {node: lab.paths.consoles / f"{node}.log" for node in nodes}
+    asked += [Missing("console", node, f"there is no {path}") for node, path in consoles.items() if not path.exists()]
     return merged([*known, *(one for one in asked if not (quiet and one.source == "log"))], nodes)
 
 
@@ -64,13 +70,13 @@ def of_journal(node: str, text: str) -> list[Missing]:
 
 def merged(found: Iterable[Missing], nodes: tuple[str, ...]) -> list[Missing]:
     """What is missing on every node for the same reason, once."""
-    by_reason: dict[tuple[str, str], list[str]] = {}
+    by_reason: dict[Missing, list[str]] = {}
     for one in found:
-        by_reason.setdefault((one.source, one.why), []).append(one.node)
+        by_reason.setdefault(replace(one, node=ALL), []).append(one.node)
     told = []
-    for (source, why), where in by_reason.items():
+    for one, where in by_reason.items():
         everywhere = ALL in where or set(where) >= set(nodes)
-        told += [Missing(source, node, why) for node in ([ALL] if everywhere else dict.fromkeys(where))]
+        told += [replace(one, node=node) for node in ([ALL] if everywhere else dict.fromkeys(where))]
     return told
 
 
@@ -78,13 +84,15 @@ def _journal(lab: Lab, node: str) -> list[Missing]:
     try:
         text = lab.inside.run(lab.shell(node), _SCRIPT, SECONDS, check=False).stdout
     except LabError as error:
-        return [Missing("log", node, f"its journal cannot be read: {error.what}")]
+        return [Missing("log", node, f"its journal was not read before the run: {error.what}", known=False)]
     return of_journal(node, text)
 
 
 def _page(lab: Lab, node: str) -> list[Missing]:
     try:
         reading_of(node, lab.cluster.metrics(node, PAGE_SECONDS), time.monotonic_ns())
-    except (LabError, ValueError) as error:
+    except ValueError as error:
         return [Missing("metrics", node, f"its page cannot be read: {error}")]
+    except LabError as error:
+        return [Missing("metrics", node, f"its page was not read before the run: {error.what}", known=False)]
     return []

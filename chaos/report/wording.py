@@ -177,7 +177,7 @@ def finding(scenario: Scenario) -> str:
 
 def evidence(report: Report) -> list[str]:
     """Sources of evidence that the lab lacked from the start, a sentence each."""
-    return [str(Missing(one["source"], one["node"], one["why"])) for one in report.evidence or () if _known(one)]
+    return [Missing(one["source"], one["node"], one["why"]).full for one in report.evidence or () if _known(one)]
 
 
 def problems(scenario: Scenario) -> list[str]:

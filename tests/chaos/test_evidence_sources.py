@@ -93,8 +93,9 @@ def test_every_rule_whose_figure_depends_on_rounds_rests_on_the_log() -> None:
 
 def test_what_is_missing_says_what_cannot_be_known_without_it() -> None:
     (one,) = of_settings({"log-level": "warn"})
-    text = str(one)
-    assert "log-level is warn" in text
+    text = one.full
+    assert "log-level is warn" in str(one)
+    assert "snapshot-lag" not in str(one)
     for what in ("election_rounds", "term-alone", "snapshot-lag"):
         assert what in text
 
@@ -124,10 +125,18 @@ def test_what_all_nodes_lack_is_said_once() -> None:
     assert merged(each, ("a", "b", "c")) == each
 
 
-def lab_that(journal: Any, page: Any, **fields: Any) -> Any:
+@pytest.fixture
+def consoles(tmp_path: Path) -> Path:
+    for node in ("a", "b"):
+        (tmp_path / f"{node}.log").touch()
+    return tmp_path
+
+
+def lab_that(consoles: Path, journal: Any, page: Any, **fields: Any) -> Any:
     return SimpleNamespace(  # noqa: S604 - no shell of this machine
         manifest=manifest("a", "b", **fields),
         shell=lambda node: node,
+        paths=SimpleNamespace(consoles=consoles),
         inside=SimpleNamespace(run=journal),
         cluster=SimpleNamespace(metrics=page),
     )
@@ -141,22 +150,28 @@ def says(text: str) -> Any:
     return lambda *_, **__: SimpleNamespace(stdout=text)
 
 
-def test_a_usual_lab_lacks_nothing() -> None:
-    assert missing_sources(lab_that(says(WELL), lambda *_: PAGE)) == []
+def test_a_usual_lab_lacks_nothing(consoles: Path) -> None:
+    assert missing_sources(lab_that(consoles, says(WELL), lambda *_: PAGE)) == []
 
 
-def test_nodes_that_do_not_answer_and_pages_that_are_none_are_named() -> None:
+def test_a_console_that_is_not_kept_is_named(consoles: Path) -> None:
+    (consoles / "b.log").unlink()
+    (one,) = missing_sources(lab_that(consoles, says(WELL), lambda *_: PAGE))
+    assert (one.source, one.node) == ("console", "b")
+
+
+def test_nodes_that_do_not_answer_and_pages_that_are_none_are_named(consoles: Path) -> None:
     def journal(shell: str, *_: Any, **__: Any) -> Any:
         if shell == "b":
             raise SshError("b", "connect", "refused")
         return SimpleNamespace(stdout=WELL)
 
-    found = missing_sources(lab_that(journal, lambda *_: "<html>"))
-    assert [(one.source, one.node) for one in found] == [("log", "b"), ("metrics", ALL)]
+    found = missing_sources(lab_that(consoles, journal, lambda *_: "<html>"))
+    assert [(one.source, one.node, one.known) for one in found] == [("log", "b", False), ("metrics", ALL, True)]
 
 
-def test_a_setting_and_what_comes_of_it_on_the_nodes_are_one_thing() -> None:
-    lab = lab_that(says("info=0 any=1 kept=yes"), lambda *_: PAGE, etcd_extra={"log-level": "warn"})
+def test_a_setting_and_what_comes_of_it_on_the_nodes_are_one_thing(consoles: Path) -> None:
+    lab = lab_that(consoles, says("info=0 any=1 kept=yes"), lambda *_: PAGE, etcd_extra={"log-level": "warn"})
     (one,) = missing_sources(lab)
     assert (one.source, one.node) == ("log", ALL)
     assert "log-level" in one.why

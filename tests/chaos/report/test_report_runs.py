@@ -292,6 +292,6 @@ def test_evidence_that_was_missing_stands_on_the_page_and_in_the_summary(recorde
     recorder.write()
     run = open_run(recorder.dir)
     for text in (render(run), "\n".join(lines(run))):
-        assert "etcd&#39;s log" in text or "etcd's log" in text
+        assert "no log of etcd of level info on all nodes" in text
         assert "log-level is warn" in text
     assert "The sampler ended with status 1: no space" in render(run)
