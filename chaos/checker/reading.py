@@ -7,7 +7,7 @@ dearest part of a check, so the common operations touch each field once and the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,25 @@ class Reader:
                     self._meta(op, number)
         except orjson.JSONDecodeError as error:
             raise self._error(number, f"this line is not JSON, or was cut off ({error})") from None
+        except Broken as error:
+            raise self._error(number, str(error)) from None
+        except KeyError as error:
+            raise self._error(number, _missing(error.args[0])) from None
+        except (TypeError, AttributeError, OverflowError, ValueError) as error:
+            raise self._error(number, f"a field has the wrong type or size ({error})") from None
+
+    def take(self, operations: Iterable[Mapping[str, object]], meta: Mapping[str, object] | None) -> None:
+        """Take in operations that are mappings already.
+
+        Raises UsageError at the first broken one.
+        """
+        number = 0
+        try:
+            if meta is not None:
+                self._meta({"meta": dict(meta)}, 1)
+            for number, op in enumerate(operations, 1):
+                self.flat.extend(self._operation(dict(op), number))
+                self.rows += 1
         except Broken as error:
             raise self._error(number, str(error)) from None
         except KeyError as error:
@@ -332,4 +351,18 @@ def read_history(lines: Iterable[bytes], name: str = "history") -> History:
     """
     reader = Reader(name)
     reader.read(lines)
+    return reader.history()
+
+
+def from_operations(
+    operations: Iterable[Mapping[str, object]], meta: Mapping[str, object] | None = None, *, name: str = "history"
+) -> History:
+    """A History from operations that are not lines of a file, each with the fields of a line (docs/checker.md).
+
+    `meta` has the fields of a first line's `meta`. Operations count from line 1 in what is said of them.
+
+    Raises UsageError, with `name` and the operation's number, for a field that is broken or not covered.
+    """
+    reader = Reader(name)
+    reader.take(operations, meta)
     return reader.history()

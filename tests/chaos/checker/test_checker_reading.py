@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from chaos.checker.model import NEVER, Outcome
-from chaos.checker.reading import read_history
+from chaos.checker.reading import from_operations, read_history
 from machine.errors import UsageError
 
 GOOD: dict[str, Any] = {
@@ -108,3 +108,16 @@ def test_a_txn_that_did_nothing_needs_no_answers_in_its_parts() -> None:
     read(txn | {"succeeded": False})
     with pytest.raises(UsageError, match="needs its count"):
         read(txn | {"succeeded": True})
+
+
+def test_operations_that_are_mappings_already_give_the_same_history() -> None:
+    read_ = GOOD | {"op": "get", "process": 1, "invoke_ns": 30, "return_ns": 40}
+    made = from_operations([GOOD, read_], {"base_revision": 3})
+    same = read_history([orjson.dumps({"meta": {"base_revision": 3}}), orjson.dumps(GOOD), orjson.dumps(read_)])
+    assert made.meta == same.meta
+    assert [made.operation(row).split(":", 1)[1] for row in (0, 1)] == [
+        same.operation(row).split(":", 1)[1] for row in (0, 1)
+    ]
+    with pytest.raises(UsageError, match="'putt' is not an operation") as told:
+        from_operations([GOOD, GOOD | {"op": "putt"}], name="theirs.edn")
+    assert told.value.where == "theirs.edn:2"
