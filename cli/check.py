@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command()
-    def check(  # noqa: PLR0913 - one a flag
+    def check(  # noqa: PLR0917 - one a flag
         history: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="A recorded history, or its folder.")],
         form: Annotated[
             str, typer.Option("--format", metavar="NAME", help="Format of the file, instead of by its content.")

@@ -161,7 +161,7 @@ def _violation(foreign: Foreign, key: str, order: list[int], stuck: list[int]) -
     times = [op["invoke_ns"] for op in ops] + [op["return_ns"] for op in ops if op["return_ns"] is not None]
     return Violation(
         "no order exists",
-        f"The longest order found explains {len(order)} operations on key {key}; then none of the last ones can be next.",
+        f"The longest order found explains {len(order)} operations on key {key}; none of the last ones can be next.",
         key,
         tuple(_said(foreign, row) for row in rows),
         tuple(foreign.lines[row] for row in rows),

@@ -14,6 +14,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import edn_format
+
 from chaos.checker.formats.broken import BrokenLineError, line_of
 
 DEEPEST = 200
@@ -27,7 +29,9 @@ TOKEN = re.compile(
 )
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 PAIRS = {"(": ")", "[": "]", "{": "}", "#{": "}"}
+CLOSERS = (")", "]", "}")
 MISSING = object()
+CUT = "the file was cut off"
 
 
 class Keyword:
@@ -106,74 +110,80 @@ class _Reader:
         self.known: dict[str, Any] = {"nil": None, "true": True, "false": False}
         self.line = 1
         self.frames: list[tuple[str, int, list[Any]]] = []
+        self.prefixes = 0
+        """Frames that are a tag, or #_."""
+        self.outer = ""
+        """What opened the collection of the whole document."""
+        self.opened = 0
+        self.bare = self.ended = False
 
     def elements(self, text: str) -> Iterator[tuple[int, Any]]:
         """What `read` gives."""
         known, frames = self.known, self.frames
-        outer = ""  # what opened the collection of the whole document
-        opened = 0
-        bare = ended = False
-        for tokens in _chunks(text):
-            for token in tokens:
-                value = known.get(token, MISSING)
-                start = self.line
-                if value is MISSING:
-                    if token == "\n":
-                        self.line += 1
+        for words in _chunks(text):
+            for word in words:
+                start, value = self.line, known.get(word, MISSING)
+                if value is MISSING or self.ended:
+                    start, value = self._word(word)
+                    if value is MISSING:
                         continue
-                    if token[0] == ";":
+                if self.prefixes:
+                    start, value = self._prefixed(start, value)
+                    if value is MISSING:
                         continue
-                    if ended:
-                        raise BrokenLineError(self.line, f"{token[:20]!r} after the end of the history")
-                    if token in PAIRS:
-                        if token in "([" and not frames and not outer and not bare:
-                            outer, opened = token, self.line
-                        else:
-                            self._open(token)
-                        continue
-                    if token == "#_" or (token[0] == "#" and token[1:2].isalpha()):
-                        self._open(token)
-                        continue
-                    if token in ")]}":
-                        if not frames and outer and PAIRS[outer] == token:
-                            ended = True
-                            continue
-                        start, value = self._close(token)
-                    else:
-                        value = self._atom(token)
-                elif ended:
-                    raise BrokenLineError(self.line, f"{token[:20]!r} after the end of the history")
-                while frames and frames[-1][0][0] == "#" and frames[-1][0] != "#{":
-                    tag, start, _ = frames.pop()
-                    if tag == "#_":
-                        value = MISSING
-                        break
-                    value = Tagged(tag[1:], value)
-                if value is MISSING:
-                    continue
                 if frames:
                     frames[-1][2].append(value)
                 else:
-                    bare = bare or not outer
+                    self.bare = not self.outer
                     yield start, value
         if frames:
-            raise BrokenLineError(
-                frames[-1][1], f"what opens here with {frames[-1][0]} never ends: the file was cut off"
-            )
-        if outer and not ended:
-            raise BrokenLineError(opened, f"what opens here with {outer} never ends: the file was cut off")
+            raise BrokenLineError(frames[-1][1], f"what opens here with {frames[-1][0]} never ends: {CUT}")
+        if self.outer and not self.ended:
+            raise BrokenLineError(self.opened, f"what opens here with {self.outer} never ends: {CUT}")
 
-    def _open(self, token: str) -> None:
+    def _word(self, word: str) -> tuple[int, Any]:
+        """What a token completes, with the line it begins in; MISSING when nothing yet."""
+        line = self.line
+        if word == "\n":
+            self.line += 1
+        elif word[0] == ";":
+            pass
+        elif self.ended:
+            raise BrokenLineError(line, f"{word[:20]!r} after the end of the history")
+        elif word in ("(", "[") and not (self.frames or self.outer or self.bare):
+            self.outer, self.opened = word, line
+        elif word in PAIRS or word == "#_" or (word[0] == "#" and word[1:2].isalpha()):
+            self._open(word)
+        elif word not in CLOSERS:
+            return line, self._atom(word)
+        elif self.frames or PAIRS.get(self.outer) != word:
+            return self._close(word)
+        else:
+            self.ended = True
+        return line, MISSING
+
+    def _prefixed(self, start: int, value: Any) -> tuple[int, Any]:  # noqa: ANN401
+        """A value with the tags before it, MISSING when it is discarded."""
+        while self.frames and self.frames[-1][0][0] == "#" and self.frames[-1][0] != "#{":
+            tag, start, _ = self.frames.pop()
+            self.prefixes -= 1
+            if tag == "#_":
+                return start, MISSING
+            value = Tagged(tag[1:], value)
+        return start, value
+
+    def _open(self, word: str) -> None:
         if len(self.frames) >= DEEPEST:
             raise BrokenLineError(self.line, f"more than {DEEPEST} collections within each other")
-        self.frames.append((token, self.line, []))
+        self.prefixes += word not in PAIRS
+        self.frames.append((word, self.line, []))
 
-    def _close(self, token: str) -> tuple[int, Any]:
+    def _close(self, word: str) -> tuple[int, Any]:
         if not self.frames:
-            raise BrokenLineError(self.line, f"{token} closes nothing")
+            raise BrokenLineError(self.line, f"{word} closes nothing")
         opener, start, items = self.frames.pop()
-        if PAIRS.get(opener) != token:
-            what = f"{token} where {PAIRS[opener]} was due" if opener in PAIRS else f"nothing after {opener}"
+        if PAIRS.get(opener) != word:
+            what = f"{word} where {PAIRS[opener]} was due" if opener in PAIRS else f"nothing after {opener}"
             raise BrokenLineError(self.line, f"{what}, which line {start} opened with {opener}")
         if opener in "([":
             return start, tuple(items)
@@ -189,39 +199,34 @@ class _Reader:
             raise BrokenLineError(start, "a map with a key twice")
         return start, made
 
-    def _atom(self, token: str) -> Any:  # noqa: ANN401 - EDN has many types
+    def _atom(self, word: str) -> Any:  # noqa: ANN401 - EDN has many types
         value: Any
-        if INTEGER.fullmatch(token):
-            return int(token)
-        if token[0] == '"' and "\\" not in token and len(token) > 1:
-            self.line += token.count("\n")
-            return token[1:-1]
-        if token[0] == ":" and len(token) > 1 and token[1] != ":":
-            value = Keyword(token[1:])
-        else:
-            value = self._foreign(token)
-        if len(self.known) < CACHE and "\n" not in token:
-            self.known[token] = value
+        if INTEGER.fullmatch(word):
+            return int(word)
+        if word[0] == '"' and "\\" not in word and len(word) > 1:
+            self.line += word.count("\n")
+            return word[1:-1]
+        value = Keyword(word[1:]) if word[0] == ":" and len(word) > 1 and word[1] != ":" else self._foreign(word)
+        if len(self.known) < CACHE and "\n" not in word:
+            self.known[word] = value
         return value
 
-    def _foreign(self, token: str) -> Any:  # noqa: ANN401
+    def _foreign(self, word: str) -> Any:  # noqa: ANN401
         """An atom as the library reads it."""
-        import edn_format
-
-        if token == '"':
-            raise BrokenLineError(self.line, "a string that never ends: the file was cut off")
-        if token in ("##NaN", "##Inf", "##-Inf"):
-            return Atom(token)
+        if word == '"':
+            raise BrokenLineError(self.line, "a string that never ends: " + CUT)
+        if word in ("##NaN", "##Inf", "##-Inf"):
+            return Atom(word)
         try:
-            values = edn_format.loads_all(token)
+            values = edn_format.loads_all(word)
         except (edn_format.EDNDecodeError, ValueError, ArithmeticError, TypeError, NotImplementedError, IndexError):
-            raise BrokenLineError(self.line, f"{token[:40]!r} is not EDN") from None
+            raise BrokenLineError(self.line, f"{word[:40]!r} is not EDN") from None
         if len(values) != 1:  # the library takes 007 for three numbers
-            raise BrokenLineError(self.line, f"{token[:40]!r} is not EDN")
+            raise BrokenLineError(self.line, f"{word[:40]!r} is not EDN")
         value = values[0]
-        self.line += token.count("\n")
-        if token[0] == '"' or type(value) is int or type(value) is float:
+        self.line += word.count("\n")
+        if word[0] == '"' or type(value) is int or type(value) is float:
             return value
         if isinstance(value, (Decimal, Fraction)):
             return Atom(f"{value.normalize()}M" if isinstance(value, Decimal) else str(value))
-        return Atom(token)
+        return Atom(word)

@@ -7,6 +7,7 @@ have, then or later, and its process is gone); Knossos takes the order of the fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from chaos.checker.formats.broken import BrokenLineError
@@ -142,7 +143,7 @@ def in_order(events: list[Event]) -> list[Event]:
     if not all(event.index is not None for event in events):
         return events
     ordered = sorted(events, key=lambda event: event.index or 0)
-    for one, two in zip(ordered, ordered[1:], strict=False):
+    for one, two in pairwise(ordered):
         if one.index == two.index:
             raise BrokenLineError(two.line, f"index {two.index} comes twice, first in line {one.line}")
     return ordered

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 
 from chaos.checker.model import History
 from chaos.checker.reading import from_operations
@@ -77,8 +78,6 @@ class Foreign:
 
         Raises UsageError.
         """
-        import orjson
-
         return read_watch([orjson.dumps(line) for line in self.watch], name)
 
     def _where(self, name: str, row: int) -> str:

@@ -1,7 +1,8 @@
 """Jepsen's operations as its log tells them: `… jepsen.util - PROCESS⇥:TYPE⇥:F⇥VALUE[⇥ERROR]`, and history.txt.
 
 Sources: jepsen.util/log-op and op->str (tabs between, the value as EDN); older logs as porcupine's test_data/jepsen has
-them (`INFO  jepsen.util - 0⇥:invoke⇥:read⇥nil`). Other lines of a log are passed over; the order of lines is the order of time.
+them (`INFO  jepsen.util - 0⇥:invoke⇥:read⇥nil`). Other lines of a log are
+passed over; the order of lines is the order of time.
 """
 
 from __future__ import annotations

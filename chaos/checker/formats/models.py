@@ -238,7 +238,7 @@ class _Builder:
 
     def _read(self, call: Call, key: str, answered: Any) -> Operation:  # noqa: ANN401
         if call.outcome != "ok":
-            return {"op": "get", "key": key, "value": None, "outcome": "fail"}
+            return {"op": "get", "key": key, "value": None}
         self.own_nil = self.own_nil or answered is None
         return {"op": "get", "key": key, "value": value_of(answered)}
 
@@ -278,8 +278,6 @@ class _Builder:
         ops: list[Operation] = []
         for one, other in zip(asked, answered, strict=True):
             ops.append(self._micro(call, one, other, ok=ok))
-        if not ok and call.outcome == "unknown" and all(part["op"] == "get" for part in ops):
-            return {"op": "txn", "ops": ops, "outcome": "fail"}
         return {"op": "txn", "ops": ops}
 
     def _micro(self, call: Call, one: Any, other: Any, *, ok: bool) -> Operation:  # noqa: ANN401

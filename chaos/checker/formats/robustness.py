@@ -101,9 +101,7 @@ def _operation(one: Mapping[str, Any]) -> Iterator[Operation]:
     invoke, ret = _integer(one["Call"]), _integer(one["Return"])
     base: Operation = {"process": _integer(one["ClientId"]), "invoke_ns": invoke, "return_ns": ret, "outcome": "ok"}
     revision = _integer(answered.get("Revision") or 0)
-    if answered.get("Error"):  # it may have happened, and never returned
-        base |= {"outcome": "unknown", "return_ns": None}
-    elif answered.get("Persisted") or answered.get("PartialResponse"):
+    if any(answered.get(name) for name in ("Error", "Persisted", "PartialResponse")):  # perhaps, and perhaps later
         base |= {"outcome": "unknown", "return_ns": None}
     elif answered.get("ClientError"):  # refused before it did anything
         base |= {"outcome": "fail", "return_ns": max(ret, invoke)}
@@ -128,9 +126,6 @@ def _range(asked: Mapping[str, Any], answered: Mapping[str, Any] | None) -> Oper
     at = _integer(wanted.get("Revision") or 0)
     if at:
         made["at_revision"] = at
-    if answered is None:
-        made["outcome"] = "fail"  # a read without an answer says nothing
-        made["return_ns"] = None
     return made
 
 
