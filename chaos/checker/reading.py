@@ -13,45 +13,20 @@ from typing import Any
 import numpy as np
 import orjson
 
+from chaos.checker.action_reading import BIGGEST, Broken, action_of, only, prefix_end
+from chaos.checker.actions import Action
+from chaos.checker.fields import COMMON, KV, META, MORE, PARTS, PLAIN, extra
 from chaos.checker.model import NEVER, NONE, Found, History, Kind, Meta, Outcome, Part, Txn
+from chaos.checker.relaxed import Numbers, Relaxed, Values
 from machine.errors import UsageError
 
-KINDS = {kind.name.lower(): int(kind) for kind in Kind}
+KINDS = {name: int(Kind[name.upper()]) if name in PLAIN else int(Kind.OTHER) for name in MORE}
 OUTCOMES = {outcome.name.lower(): int(outcome) for outcome in Outcome}
 NEXT = "Record it again, or cut the file before that line."
 
 
-BIGGEST = 2**40
-"""Revisions from here on are taken for damage: at 10,000 writes a second that is three years."""
-
-
 SINGLE, READ, REMOVAL, SWAP, UNKNOWN = 3, int(Kind.GET), int(Kind.DELETE), int(Kind.CAS), int(Outcome.UNKNOWN)
 """Plain numbers for the loop over a million lines; kinds up to SINGLE are of one key."""
-
-
-class Broken(Exception):  # noqa: N818 - becomes a UsageError with file and line
-    """What is wrong with one line."""
-
-
-class Numbers(dict[Any, int]):
-    """Numbers things in the order they are first seen, from `first`."""
-
-    def __init__(self, first: int = 0) -> None:
-        super().__init__()
-        self.first = first
-
-    def __missing__(self, thing: Any) -> int:  # noqa: ANN401 - any hashable of JSON
-        self[thing] = number = len(self) + self.first
-        return number
-
-
-class Values(Numbers):
-    """Numbers values: strings, integers, or null (which is 0)."""
-
-    def __missing__(self, thing: Any) -> int:  # noqa: ANN401
-        if type(thing) is not str and type(thing) is not int:
-            raise Broken(f"value {thing!r} is neither a string, nor an integer, nor null")
-        return super().__missing__(thing)
 
 
 def _missing(name: object) -> str:
@@ -81,6 +56,11 @@ class Reader:
         self.ranges: dict[int, Found] = {}
         self.flat = array("q")
         self.rows = 0
+        self.shapes: dict[tuple[Any, ...], bool] = {}
+        """Whether an operation with just these fields, in this order, is certainly one of the columns' own."""
+        self.actions: dict[int, Action] = {}
+        self.relaxed = Relaxed(self.keys, self.values, self.leases)
+        self.facts: dict[int, dict[str, int | str]] = {}
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Take in all lines.
@@ -136,8 +116,17 @@ class Reader:
             raise Broken("return_ns is missing though the outcome is known")
         elif ret < invoke:
             raise Broken(f"it returns ({ret}) before it is invoked ({invoke})")
+        shape = (kind, *op)
+        plain = self.shapes.get(shape)
+        if plain is None:
+            plain = kind <= SINGLE and not set(op) - COMMON - PLAIN[op["op"]]
+            self.shapes[shape] = plain
+        revision, mod = get("revision"), get("mod_revision")
         expect = 0
-        if kind <= SINGLE:
+        if not plain and self._odd(op):
+            kind, key, value, count, mod = self._exact(op, outcome)
+            revision = None if op["op"] == "lease_ttl" else revision
+        elif kind <= SINGLE:
             key = op["key"]
             if type(key) is not str:
                 raise Broken("key is not a string")
@@ -151,7 +140,7 @@ class Reader:
                     count = self._count(kind, op)
         else:
             key, value, count = self._complex(Kind(kind), op, outcome)
-        revision, mod, member, lease = get("revision"), get("mod_revision"), get("member"), get("lease")
+        member, lease = get("member"), get("lease")
         return (
             number,
             op["process"],
@@ -170,6 +159,30 @@ class Reader:
             1 if get("serializable") else 0,
         )
 
+    @staticmethod
+    def _odd(op: dict[str, Any]) -> bool:
+        """Whether the columns do not hold all that it asks and answers."""
+        kind = op["op"]
+        if kind not in PLAIN or extra(op, COMMON | PLAIN[kind]):
+            return True
+        if kind == "txn":
+            parts = op["ops"]
+            return any(
+                one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts
+            ) or not all("value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ())
+        if kind == "range":
+            kvs = op.get("kvs") or ()
+            return not all("value" in kv and not extra(kv, ("key", "value", "mod_revision")) for kv in kvs)
+        return False
+
+    def _exact(self, op: dict[str, Any], outcome: int) -> tuple[int, int, int, int, int | None]:
+        """Keep an operation's exact form; its row (kind, key, value, count, mod) says no more than follows from it."""
+        self.actions[self.rows] = action = action_of(op, ok=outcome == Outcome.OK)
+        row = self.relaxed.row(action, op, outcome)
+        if row.parts is not None:
+            self.txns[self.rows] = Txn((), row.parts)
+        return int(row.kind), row.key, row.value, row.count, row.mod
+
     def _error(self, number: int, what: str) -> UsageError:
         return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
 
@@ -181,19 +194,31 @@ class Reader:
         if number != 1:
             raise Broken("meta may only be the first line")
         meta = line["meta"]
-        unknown = set(meta) - {"base_revision", "initial", "closed_world", "ledger"}
-        if unknown and any(name in ("base", "revision", "closed") for name in unknown):
-            raise Broken(f"meta has an unknown field {min(unknown)!r}")
+        only(meta, META, "meta")
         base, initial = meta.get("base_revision"), meta.get("initial") or {}
         if base is not None and (type(base) is not int or base < 1):
             raise Broken("base_revision is not a positive integer")
-        self.initial = {self.keys[key]: self.values[value] for key, value in initial.items() if value is not None}
+        for key, value in initial.items():
+            if value is not None:
+                self.initial[self.keys[key]] = self.values[self._initial(key, value)]
         self.meta = Meta(
             1 if base is None else base,
             bool(meta.get("closed_world", False)),
             bool(meta.get("ledger", False)),
             base is not None or not self.initial,
+            str(meta.get("etcd_version") or ""),
         )
+
+    def _initial(self, key: str, value: Any) -> Any:  # noqa: ANN401 - of JSON
+        """The value of an initial key, which may be told with the rest of what it holds."""
+        if type(value) is not dict:
+            return value
+        only(value, KV - {"key"}, "an initial key")
+        facts = {name: fact for name, fact in value.items() if name in KV and name != "value" and fact is not None}
+        if any(name != "lease" and (type(fact) is not int or fact < 1) for name, fact in facts.items()):
+            raise Broken("mod_revision, create_revision or version of an initial key is not a positive integer")
+        self.facts[self.keys[key]] = facts
+        return value["value"]
 
     @staticmethod
     def _count(kind: int, op: dict[str, Any]) -> int:
@@ -306,6 +331,9 @@ class Reader:
             leases=list(self.leases),
             txns=self.txns,
             ranges=self.ranges,
+            actions=self.actions,
+            vague=self.relaxed.vague,
+            facts=self.facts,
         )
         self._overlaps(history)
         if self.meta.ledger:
@@ -335,13 +363,6 @@ class Reader:
                     f"line {history.line[seen[one]]}",
                 )
             seen[one] = row
-
-
-def prefix_end(prefix: str) -> str:
-    """First key after all that begin with `prefix` (etcd's clientv3.GetPrefixRangeEnd, here by code point)."""
-    if not prefix:
-        return "\0"
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def read_history(lines: Iterable[bytes], name: str = "history") -> History:

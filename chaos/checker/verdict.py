@@ -10,10 +10,12 @@ from enum import Enum
 import numpy as np
 
 from chaos.checker.explain import invented, unordered
+from chaos.checker.full import judge
 from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
 from chaos.checker.model import NEVER, History, Kind, Outcome
-from chaos.checker.order import RealTime
+from chaos.checker.order import RealTime, check_order
+from chaos.checker.replay import Answer as Order
 from chaos.checker.revisions import decide
 from chaos.checker.rows import leased_keys
 from chaos.checker.search import Answer, Limit
@@ -93,6 +95,8 @@ Found = tuple[Verdict, Violation | None, str, dict[int, int]]
 
 
 def _decide(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
+    if history.actions:
+        return _whole(history, events, known, limit)
     wrong = check_serializable(history) or check_leases(history) or (check_watches(history, events) if events else None)
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
@@ -109,6 +113,31 @@ def _decide(history: History, events: Sequence[Event], known: Sequence[Told], li
     if bool((carries | ~speaks).all()):
         return _numbered(history, sorted({*told(history, events), *known}), limit)
     return _mixed(history, limit)
+
+
+def _whole(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
+    """Operations beyond the columns: what the columns say first, as it explains better; then all of it in exact form."""
+    wrong = check_serializable(history) or check_leases(history) or (check_watches(history, events) if events else None)
+    if wrong is None:
+        wrong = check_order(history, RealTime(history), history.takes_revision())
+    evidence = sorted({*told(history, events), *known})
+    if wrong is None and not history.vague and _all_numbered(history):
+        relaxed = replace(history, meta=replace(history.meta, closed_world=False))
+        wrong = decide(relaxed, evidence).violation
+    if wrong is not None:
+        return Verdict.VIOLATION, wrong, "", {}
+    result, found = judge(history, evidence, deadline=limit.deadline, places=limit.places)
+    if found is not None:
+        return Verdict.VIOLATION, found, "", {}
+    return (Verdict.LINEARIZABLE, None, "", {}) if result.answer == Order.YES else _gave_up(limit)
+
+
+def _all_numbered(history: History) -> bool:
+    """Whether every acknowledged answer that could have a revision has one."""
+    quiet = np.isin(history.kind, (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE))
+    for row, action in history.actions.items():
+        quiet[row] |= bool(action.answer) or action.kind == "lease_ttl"
+    return bool(((history.outcome != Outcome.OK) | quiet | (history.revision >= 0)).all())
 
 
 def _search(history: History, limit: Limit) -> Found:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Self
 
+from chaos.checker.action_reading import covers
 from chaos.checker.model import NULL, History, Outcome
 from chaos.checker.rows import Compiled, compile_rows, effects, leased_keys, unknown_writes
 from chaos.checker.violation import Violation, violation
@@ -261,6 +262,8 @@ class Writes:
         key = self.numbers.get(event.key)
         if key is None:
             return None  # a key of other writers
+        if any(covers(first, end, event.key) for first, end in self.history.vague):
+            return None
         value = NULL if event.kind == EventKind.DELETE else self.values.get(event.value, -1)
         here = self.at.get(event.mod)
         if here is not None:
