@@ -61,7 +61,7 @@ def event_of(op: Any, line: int) -> Event | None:  # noqa: ANN401 - whatever a p
         op = op.value
     if not isinstance(op, Mapping):
         raise BrokenLineError(line, "an operation must be a map")
-    names = EDN_FIELDS if EDN_FIELDS[1] in op else JSON_FIELDS
+    names = EDN_FIELDS if isinstance(next(iter(op), None), Keyword) else JSON_FIELDS
     process, kind, f, value, time, index, key, error = (op.get(name, NOTHING) for name in names)
     if process is NOTHING:
         raise BrokenLineError(line, "process is missing")

@@ -21,6 +21,9 @@ MARK = re.compile(r"jepsen\.util(?::|\s+-)[ \t]*(.*)")
 OPERATION = re.compile(r"(:?[\w.-]+)\s+:([\w-]+)\s+:([\w./*+!?-]+)(?:\s+(.*))?")
 TEXT = re.compile(r"(?:-?\d+|:nemesis)\s+:(?:invoke|ok|fail|info)\s+:\S+")
 
+CUT = re.compile(r"jepsen\.util(?::|\s+-)\s+-?\d+(?:\s|$)")
+"""An operation's line, however it goes on."""
+
 
 def recognise(head: bytes) -> bool:
     """Whether a line among the first is of an operation."""
@@ -49,7 +52,7 @@ def read_log(content: bytes, choices: Choices) -> Foreign:
     for number, line in enumerate(text.split("\n"), 1):
         found = _operation(line)
         if found is None:
-            if TEXT.search(line) or re.search(r"jepsen\.util\s+-\s+\d+\s", line):
+            if TEXT.search(line) or CUT.search(line):
                 raise BrokenLineError(number, "an operation that was cut off, or has a form not known here")
             continue
         process, kind, f, rest = found.groups()

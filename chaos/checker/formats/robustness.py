@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from chaos.checker.actions import COMPACTED, FUTURE
 from chaos.checker.formats.broken import BrokenLineError
 from chaos.checker.formats.elle import objects
 from chaos.checker.formats.foreign import Choices, Foreign, Operation
@@ -25,6 +26,9 @@ HASHED = 20
 HASH, PLAIN = "fnv32a:", "text:"
 DROPPED = ("defragment",)
 """Requests that do nothing to the store."""
+
+ERRORS = {"compacted": COMPACTED, "future rev": FUTURE}
+"""Parts of what etcd's errors say (mvcc.ErrCompacted, mvcc.ErrFutureRev) -> the answer in our words."""
 
 
 def clients(folder: Path) -> list[Path]:
@@ -103,11 +107,11 @@ def _operation(one: Mapping[str, Any]) -> Iterator[Operation]:
     revision = _integer(answered.get("Revision") or 0)
     if any(answered.get(name) for name in ("Error", "Persisted", "PartialResponse")):  # perhaps, and perhaps later
         base |= {"outcome": "unknown", "return_ns": None}
-    elif answered.get("ClientError"):  # refused before it did anything
-        base |= {"outcome": "fail", "return_ns": max(ret, invoke)}
+    elif answered.get("ClientError"):
+        base |= _refused(kind, str(answered["ClientError"]), invoke, ret)
     elif revision > 0:  # -1: an answer of one member only
         base["revision"] = revision
-    ok = base["outcome"] == "ok"
+    ok = base["outcome"] == "ok" and "answer" not in base
     body = {
         "range": _range,
         "txn": _txn,
@@ -118,6 +122,14 @@ def _operation(one: Mapping[str, Any]) -> Iterator[Operation]:
     if body is None:
         raise ValueError(f"Type is {kind!r}, no request known here")
     yield base | body(asked, answered if ok else None)
+
+
+def _refused(kind: str, error: str, invoke: int, ret: int) -> Operation:
+    """An error that etcd answered: the operation did nothing, and of compaction it tells something."""
+    for said, answer in ERRORS.items():
+        if said in error and kind in ("range", "txn", "compact"):
+            return {"answer": answer, "return_ns": ret}
+    return {"outcome": "fail", "return_ns": max(ret, invoke)}
 
 
 def _range(asked: Mapping[str, Any], answered: Mapping[str, Any] | None) -> Operation:

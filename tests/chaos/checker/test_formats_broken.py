@@ -42,12 +42,12 @@ BROKEN = [
     ("vector, cut off", VECTOR[:-1], 1, "cut off"),
     ("vector, something after it", VECTOR + "7", 3, "after the end"),
     ("edn, no process", EDN.replace(":process 0, ", "", 1), 1, "process is missing"),
-    ("edn, no process later", EDN[: len(EDN) // 2] + EDN.splitlines()[1].replace(":process 0, ", ""), 2, "process is missing"),
+    ("edn, no process later", EDN.splitlines()[0] + "\n" + EDN.splitlines()[1].replace(":process 0, ", ""), 2, "process is missing"),
     ("edn, no type", EDN.replace(":type :invoke, ", "", 1), 1, "type is missing"),
     ("edn, no f", EDN.replace(":f :write, ", "", 1), 1, "f is missing"),
     ("edn, unknown type", EDN.replace(":type :ok", ":type :fine"), 2, "none of invoke, ok, fail, info"),
     ("edn, unknown f", EDN.replace(":write", ":scribble"), 1, "f is scribble"),
-    ("edn, two models", EDN + ops("0 invoke acquire nil"), 3, "f is acquire"),
+    ("edn, two models", EDN.replace(":index 0, ", "") + "{:type :invoke, :process 1, :f :acquire}", 3, "f is acquire"),
     ("edn, process is a fraction", EDN.replace(":process 0", ":process 1/2"), 1, "process is"),
     ("edn, index is text", EDN.replace(":index 1", ':index "1"'), 2, "index is '1'"),
     ("edn, index twice", EDN.replace(":index 1", ":index 0"), 2, "comes twice"),
@@ -64,28 +64,28 @@ BROKEN = [
     ("edn, txn of no list", ops("0 invoke txn 5"), 1, "instead of a list"),
     ("edn, txn answers more", ops("0 invoke txn [[:r 1 nil]]", "0 ok txn []"), 2, "another number of parts"),
     ("edn, a number with a zero", EDN.replace(":value 5", ":value 005"), 1, "not EDN"),
-    ("edn, nested beyond all measure", "[" * 100_000 + ":a", 1, "within each other"),
+    ("edn, nested beyond all measure", "[{:a " + "[" * 100_000, 1, "within each other"),
     ("edn, tags without end", "{:a " + "#a " * 100_000, 1, "within each other"),
     ("kv, no key", KV.replace(':key "0", ', "", 1), 1, "key is missing"),
     ("kv, append of a number", KV.replace(":put", ":append").replace('"v"', "7"), 1, "instead of a string"),
     ("kv, cut off", KV[:-9], 2, "cut off"),
-    ("log, cut off", LOG.replace("SEEN", "5")[:-25], 8, "cut off"),
+    ("log, cut off", LOG.replace("SEEN", "5")[:-20], 8, "cut off"),
     ("log, a value that is none", LOG.replace("SEEN", "[1 "), 6, "never ends"),
     ("log, no value", LOG.replace("SEEN", "1 2"), 6, "2 values"),
     ("log, completes nothing", LOG.replace(":invoke\t:read", ":invoke\t:cas"), 6, "line 5 invoked cas"),
     ("log, unknown type", LOG.replace(":ok\t:write", ":good\t:write"), 4, "type is good"),
     ("log, unknown f", LOG.replace(":write", ":scribble").replace(":read", ":look"), 2, "f is scribble"),
-    ("json, cut off", JSON[:-20], 10, "cut off"),
-    ("json, not closed", JSON.rstrip("]"), 12, "cut off"),
-    ("json, wrong bracket", JSON.replace("},", "],", 1), 6, "not JSON"),
+    ("json, cut off", JSON[:-20], 11, "cut off"),
+    ("json, not closed", JSON.rstrip("]"), 14, "cut off"),
+    ("json, wrong bracket", JSON.replace("},", "],", 1), 7, "not JSON"),
     ("json, no process", JSON.replace('"value": 5,\n"process": 0', '"value": 5', 1), 2, "process is missing"),
     ("json, process is text of a list", JSON.replace('"process": 0', '"process": [0]', 1), 2, "process is [0]"),
     ("json, a key twice", JSON.replace('"value": 5', '"f": "x"', 1), 2, "a key twice"),
     ("json, not a number", JSON.replace('"value": 5', '"value": NaN', 1), 2, "NaN"),
     ("json, nested beyond all measure", JSON.replace('"value": 5', '"value": ' + "[" * 100_000), 2, "too many arrays"),
     ("json, unknown f", JSON.replace("write", "scribble"), 2, "f is scribble"),
-    ("json, something after it", JSON + "7", 12, "follows the end"),
-    ("json, array of numbers", "[1, 2]", 1, "must be a map"),
+    ("json, something after it", JSON + "7", 14, "follows the end"),
+    ("json, array of numbers", "[1, 2]", 1, "not an object"),
 ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ WHOLE = {"edn": EDN, "vector": VECTOR, "kv": KV, "log": LOG.replace("SEEN", "5")
 def test_no_damage_ends_in_anything_but_a_verdict_or_a_usage_error(name: str, tmp_path: Path) -> None:
     rnd = random.Random(name)  # noqa: S311
     path = tmp_path / "history.edn"
-    for _ in range(150):
+    for _ in range(50):
         text = WHOLE[name]
         for _ in range(rnd.randint(1, 3)):
             at = rnd.randrange(len(text))
@@ -152,7 +152,7 @@ REPORTS = [
         4,
         "'x'",
     ),
-    ("client-2/operations.json", ('"Count": 1}', '"Count": 1'), 1, "not JSON"),
+    ("client-2/operations.json", ('"Count": 1}', '"Count": 1'), 2, "not JSON"),
     (
         "client-2/operations.json",
         ('"Key": "k", "Value": {"Hash"', '"Key": "q", "Value": {"Hash"'),
@@ -160,7 +160,7 @@ REPORTS = [
         "answers another",
     ),
     ("client-2/watch.json", ('"Request"', '"Wish"'), 1, "Request is missing"),
-    ("client-2/watch.json", ('"Time": 71, "Revision": 0}]}', '"Time": 71'), 1, "not JSON"),
+    ("client-2/watch.json", ('"Time": 71, "Revision": 0}]}', '"Time": 71'), 2, "not JSON"),
 ]
 
 

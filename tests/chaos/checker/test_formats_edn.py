@@ -46,7 +46,7 @@ def same(ours: Any, theirs: Any) -> bool:
             return Decimal(ours.text.removesuffix("M")) == theirs
         if isinstance(theirs, Fraction):
             return Fraction(ours.text) == theirs
-        return ours.text.lstrip("\\") == str(theirs)
+        return {"\\newline": "\n"}.get(ours.text, ours.text.lstrip("\\")) == str(theirs)
     if isinstance(ours, Tagged):
         return ours.tag == "inst" and isinstance(theirs, datetime) and theirs.isoformat()[:10] == ours.value[:10]
     if isinstance(ours, tuple):

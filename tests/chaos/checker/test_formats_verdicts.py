@@ -327,3 +327,84 @@ def test_convert_of_a_report_keeps_its_watches(tmp_path: Path) -> None:
     assert CliRunner().invoke(app(), [str(folder), "--convert", str(tmp_path / "o")]).exit_code == 1
     assert (tmp_path / "o" / "watch.jsonl").exists()
     assert CliRunner().invoke(app(), [str(tmp_path / "o" / "history.jsonl")]).exit_code == 1
+
+
+def txn(
+    conditions: list[dict[str, object]], yes: list[dict[str, object]], no: list[dict[str, object]]
+) -> dict[str, object]:
+    """A transaction as etcd's tests ask for it."""
+    return {"Type": "txn", "Txn": {"Conditions": conditions, "OperationsOnSuccess": yes, "OperationsOnFailure": no}}
+
+
+def put_of(key: str, value: str) -> dict[str, object]:
+    return {"Type": "put-operation", "Put": {"Key": key, "Value": {"Value": value}}}
+
+
+def get_of(start: str, end: str = "", limit: int = 0, revision: int = 0) -> dict[str, object]:
+    return {"Type": "range", "Range": {"Start": start, "End": end, "Limit": limit, "Revision": revision}}
+
+
+def kv(key: str, value: str, mod: int, version: int = 1) -> dict[str, object]:
+    return {"Key": key, "Value": {"Value": value}, "ModRevision": mod, "Version": version}
+
+
+def answer(*kvs: dict[str, object], count: int = -1) -> dict[str, object]:
+    return {"KVs": list(kvs), "Count": len(kvs) if count < 0 else count}
+
+
+PUTS = [
+    (txn([], [put_of("a", "1")], []), {"Txn": {"Results": [{}]}, "Revision": 2}),
+    (txn([], [put_of("b", "2")], []), {"Txn": {"Results": [{}]}, "Revision": 3}),
+]
+READ_A = {"Type": "range-operation", "Range": {"Start": "a"}}
+REFUSED = {"Txn": {"Failure": True, "Results": [answer(kv("a", "1", 2))]}, "Revision": 3}
+DONE = {"Txn": {"Results": [{}]}, "Revision": 4}
+COMPACT = ({"Type": "compact", "Compact": {"Revision": 3}}, {"Compact": {}, "Revision": 3})
+
+FULL = [
+    ("compare of a mod revision holds", txn([{"Key": "a", "ExpectedRevision": 2}], [put_of("a", "3")], []), DONE, True),
+    ("... and does not", txn([{"Key": "a", "ExpectedRevision": 3}], [put_of("a", "3")], []), DONE, False),
+    ("absent is revision 0", txn([{"Key": "c", "ExpectedRevision": 0}], [put_of("c", "3")], []), DONE, True),
+    ("... and is not", txn([{"Key": "a", "ExpectedRevision": 0}], [put_of("a", "3")], []), DONE, False),
+    ("refused, and read in the else-branch", txn([{"Key": "a", "ExpectedRevision": 3}], [put_of("a", "3")], [READ_A]), REFUSED, True),
+    ("refused without reason", txn([{"Key": "a", "ExpectedRevision": 2}], [put_of("a", "3")], [READ_A]), REFUSED, False),
+    ("compare of a version holds", txn([{"Key": "a", "ExpectedVersion": 1}], [put_of("a", "3")], []), DONE, True),
+    ("... and does not", txn([{"Key": "a", "ExpectedVersion": 2}], [put_of("a", "3")], []), DONE, False),
+    ("range", get_of("a", "c"), {"Range": answer(kv("a", "1", 2), kv("b", "2", 3)), "Revision": 3}, True),
+    ("range without a key", get_of("a", "c"), {"Range": answer(kv("b", "2", 3)), "Revision": 3}, False),
+    ("range with a limit", get_of("a", "c", 1), {"Range": answer(kv("a", "1", 2), count=2), "Revision": 3}, True),
+    ("range with a limit and the wrong count", get_of("a", "c", 1), {"Range": answer(kv("a", "1", 2), count=3), "Revision": 3}, False),
+    ("range with a limit and the wrong key", get_of("a", "c", 1), {"Range": answer(kv("b", "2", 3), count=2), "Revision": 3}, False),
+    ("read of the past", get_of("b", "", 0, 2), {"Range": answer(), "Revision": 3}, True),
+    ("read of the past that saw the present", get_of("b", "", 0, 2), {"Range": answer(kv("b", "2", 3)), "Revision": 3}, False),
+    ("version of a key", get_of("a"), {"Range": answer(kv("a", "1", 2, 2)), "Revision": 3}, False),
+    ("read of the future", get_of("a", "", 0, 9), {"ClientError": "etcdserver: mvcc: required revision is a future revision"}, True),
+    ("a future that is past", get_of("a", "", 0, 2), {"ClientError": "etcdserver: mvcc: required revision is a future revision"}, False),
+    ("compacted, perhaps by others", get_of("a", "", 0, 2), {"ClientError": "etcdserver: mvcc: required revision has been compacted"}, True),
+]  # fmt: skip
+
+
+def as_report(folder: Path, calls: list[tuple[dict[str, object], dict[str, object]]]) -> Path:
+    """One client's calls, one after the other."""
+    lines = [
+        {"ClientId": 1, "Input": asked, "Call": 10 * n + 10, "Output": answered, "Return": 10 * n + 15}
+        for n, (asked, answered) in enumerate(calls)
+    ]
+    (folder / "client-1").mkdir()
+    (folder / "client-1" / "operations.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize(("asked", "answered", "right"), [case[1:] for case in FULL], ids=[case[0] for case in FULL])
+def test_requests_of_robustness_tests_are_judged_whole(
+    asked: dict[str, object], answered: dict[str, object], right: bool, tmp_path: Path
+) -> None:
+    folder = as_report(tmp_path, [*PUTS, (asked, answered)])
+    report = judge(open_foreign(find(folder), AUTO), folder, seconds=10).report
+    assert report.verdict == (Verdict.LINEARIZABLE if right else Verdict.VIOLATION), report.text()
+
+
+def test_a_compacted_revision_is_known_from_the_compaction(tmp_path: Path) -> None:
+    refused = {"ClientError": "etcdserver: mvcc: required revision has been compacted"}
+    folder = as_report(tmp_path, [*PUTS, COMPACT, (get_of("a", "", 0, 2), refused)])
+    assert judge(open_foreign(find(folder), AUTO), folder, seconds=10).report.verdict == Verdict.LINEARIZABLE
