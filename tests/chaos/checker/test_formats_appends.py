@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chaos.checker.formats.appends import check_appends
 from chaos.checker.formats.choices import choose
 from chaos.checker.formats.judging import convert, judge
 from chaos.checker.formats.opening import find, open_foreign
@@ -109,8 +110,6 @@ def test_a_history_with_appends_is_not_converted(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_memory_ends_in_unknown(tmp_path: Path) -> None:
-    from chaos.checker.formats.appends import check_appends
-
     lines = []
     for kind in ("invoke", "ok"):
         lines += [f'{{:process {n}, :type :{kind}, :f :append, :key "k", :value "{n} "}}\n' for n in range(9)]

@@ -1,5 +1,6 @@
 """Broken input of every format: file, line and reason, exit 2, and never a verdict or another error."""
 
+# ruff: noqa: E501 - a case a line
 from __future__ import annotations
 
 import json

@@ -63,10 +63,8 @@ def report_of(lines: list[Line]) -> dict[str, list[Line]]:
         ok, op = line["outcome"] == "ok", line["op"]
         answered: Line = {"Revision": line.get("revision") or 0} if ok else {"Error": "context deadline exceeded"}
         if op in ("get", "range"):
-            if op == "get":
-                kvs = [line] if ok and line["value"] is not None else []
-            else:
-                kvs = line.get("kvs", [])
+            got = [line] if ok and line.get("value") is not None else []
+            kvs = got if op == "get" else line.get("kvs", [])
             end = "" if op == "get" else prefix_end(line["key"])
             asked: Line = {"Type": "range", "Range": {"Start": line["key"], "End": end, "Limit": 0, "Revision": 0}}
             answered["Range"] = {"KVs": [in_report(kv) for kv in kvs], "Count": len(kvs)}

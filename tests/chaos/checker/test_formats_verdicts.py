@@ -1,5 +1,6 @@
 """Other tools' histories: recognised by content, and judged both ways."""
 
+# ruff: noqa: E501 - a case a line
 from __future__ import annotations
 
 import json
@@ -9,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from chaos.checker.formats.choices import choose
+from chaos.checker.formats.edn import Atom, Keyword
 from chaos.checker.formats.judging import Judged, judge
 from chaos.checker.formats.names import key_of, value_of
-from chaos.checker.formats.edn import Atom, Keyword
 from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.formats.robustness import fnv32a
 from chaos.checker.verdict import Verdict
