@@ -1,8 +1,8 @@
 """EDN, the notation of Clojure's data: https://github.com/edn-format/edn.
 
-The library (edn-format) reads some 2,000 operations a second (0.5 ms each), which is 100 s for the 2 * 10^5 lines of
-10^5 operations. So structure, keywords, integers and plain strings are read here, 50 times as fast, and every other
-atom (escapes, characters, ratios, decimals, symbols) is the library's; tests compare the two on whole documents.
+The library (edn-format) takes 0.3 ms for an operation's line, which is 60 s for the 2 * 10^5 lines of 10^5 operations.
+So structure, keywords, integers and plain strings are read here, in a tenth of that, and every other atom (escapes,
+characters, ratios, decimals, symbols) is the library's; tests compare the two on whole documents.
 """
 
 from __future__ import annotations
