@@ -29,7 +29,8 @@ class Event(NamedTuple):
     f: str
     value: Any
     time: int | None
-    index: int | None
+    place: int | None
+    """Its `index`."""
     key: Any
     error: Any
 
@@ -140,12 +141,12 @@ def in_order(events: list[Event]) -> list[Event]:
 
     Raises BrokenLineError for an index that comes twice.
     """
-    if not all(event.index is not None for event in events):
+    if not all(event.place is not None for event in events):
         return events
-    ordered = sorted(events, key=lambda event: event.index or 0)
+    ordered = sorted(events, key=lambda event: event.place or 0)
     for one, two in pairwise(ordered):
-        if one.index == two.index:
-            raise BrokenLineError(two.line, f"index {two.index} comes twice, first in line {one.line}")
+        if one.place == two.place:
+            raise BrokenLineError(two.line, f"index {two.place} comes twice, first in line {one.line}")
     return ordered
 
 

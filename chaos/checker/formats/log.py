@@ -60,8 +60,8 @@ def read_log(content: bytes, choices: Choices) -> Foreign:
             continue
         if kind not in TYPES:
             raise BrokenLineError(number, f"type is {kind}, none of invoke, ok, fail, info")
-        value, error = _value(number, kind, rest or "nil")
-        events.append(Event(number, int(process), kind, f, value, None, None, NOTHING, error))
+        value, why = _value(number, kind, rest or "nil")
+        events.append(Event(number, int(process), kind, f, value, None, None, NOTHING, why))
     if not events:
         raise BrokenLineError(1, "no operation in this log")
     return foreign_of(calls(events), NAME, choices)

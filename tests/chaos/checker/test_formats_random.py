@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from chaos.checker.action_reading import prefix_end
 from chaos.checker.formats.choices import choose
 from chaos.checker.formats.judging import convert, judge
 from chaos.checker.formats.opening import find, open_foreign
-from chaos.checker.reading import prefix_end
 from chaos.checker.verdict import Verdict, check
 from machine.errors import UsageError
 from tests.chaos.checker.foreign_words import Line, edn_map, events, log_line, map_of
@@ -69,7 +69,7 @@ def report_of(lines: list[Line]) -> dict[str, list[Line]]:
             asked: Line = {"Type": "range", "Range": {"Start": line["key"], "End": end, "Limit": 0, "Revision": 0}}
             answered["Range"] = {"KVs": [in_report(kv) for kv in kvs], "Count": len(kvs)}
         else:
-            part = {"Type": f"{op}-operation", op.title(): {"Key": line["key"]}}
+            part: Line = {"Type": f"{op}-operation", op.title(): {"Key": line["key"]}}
             if op == "put":
                 part["Put"]["Value"] = {"Value": str(line["value"])}
             asked = {"Type": "txn", "Txn": {"Conditions": None, "OperationsOnSuccess": [part]}}

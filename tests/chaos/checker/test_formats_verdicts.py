@@ -17,6 +17,7 @@ from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.formats.robustness import fnv32a
 from chaos.checker.verdict import Verdict
 from machine.errors import UsageError
+from tests.chaos.checker.foreign_words import Line
 from tests.chaos.checker.test_checker_command import app
 
 AUTO = choose("auto", "auto", None, "ignored")
@@ -218,7 +219,7 @@ def test_no_two_names_become_one() -> None:
         assert len({name(thing) for thing in things}) == len(things)
 
 
-REPORT = {
+REPORT: dict[str, list[Line]] = {
     "client-1/operations.json": [
         {"ClientId": 1, "Input": {"Type": "txn", "Txn": {"Conditions": [], "OperationsOnSuccess": [{"Type": "put-operation", "Put": {"Key": "k", "Value": {"Value": "v" * 30}}}]}}, "Call": 10, "Output": {"Txn": {"Failure": False, "Results": [{}]}, "Revision": 2}, "Return": 20},
         {"ClientId": 1, "Input": {"Type": "defragment", "Defragment": {}}, "Call": 21, "Output": {"Defragment": {}, "Revision": 2}, "Return": 22},
@@ -330,37 +331,35 @@ def test_convert_of_a_report_keeps_its_watches(tmp_path: Path) -> None:
     assert CliRunner().invoke(app(), [str(tmp_path / "o" / "history.jsonl")]).exit_code == 1
 
 
-def txn(
-    conditions: list[dict[str, object]], yes: list[dict[str, object]], no: list[dict[str, object]]
-) -> dict[str, object]:
+def txn(conditions: list[Line], yes: list[Line], no: list[Line]) -> Line:
     """A transaction as etcd's tests ask for it."""
     return {"Type": "txn", "Txn": {"Conditions": conditions, "OperationsOnSuccess": yes, "OperationsOnFailure": no}}
 
 
-def put_of(key: str, value: str) -> dict[str, object]:
+def put_of(key: str, value: str) -> Line:
     return {"Type": "put-operation", "Put": {"Key": key, "Value": {"Value": value}}}
 
 
-def get_of(start: str, end: str = "", limit: int = 0, revision: int = 0) -> dict[str, object]:
+def get_of(start: str, end: str = "", limit: int = 0, revision: int = 0) -> Line:
     return {"Type": "range", "Range": {"Start": start, "End": end, "Limit": limit, "Revision": revision}}
 
 
-def kv(key: str, value: str, mod: int, version: int = 1) -> dict[str, object]:
+def kv(key: str, value: str, mod: int, version: int = 1) -> Line:
     return {"Key": key, "Value": {"Value": value}, "ModRevision": mod, "Version": version}
 
 
-def answer(*kvs: dict[str, object], count: int = -1) -> dict[str, object]:
+def answer(*kvs: Line, count: int = -1) -> Line:
     return {"KVs": list(kvs), "Count": len(kvs) if count < 0 else count}
 
 
-PUTS = [
+PUTS: list[tuple[Line, Line]] = [
     (txn([], [put_of("a", "1")], []), {"Txn": {"Results": [{}]}, "Revision": 2}),
     (txn([], [put_of("b", "2")], []), {"Txn": {"Results": [{}]}, "Revision": 3}),
 ]
-READ_A = {"Type": "range-operation", "Range": {"Start": "a"}}
-REFUSED = {"Txn": {"Failure": True, "Results": [answer(kv("a", "1", 2))]}, "Revision": 3}
-DONE = {"Txn": {"Results": [{}]}, "Revision": 4}
-COMPACT = ({"Type": "compact", "Compact": {"Revision": 3}}, {"Compact": {}, "Revision": 3})
+READ_A: Line = {"Type": "range-operation", "Range": {"Start": "a"}}
+REFUSED: Line = {"Txn": {"Failure": True, "Results": [answer(kv("a", "1", 2))]}, "Revision": 3}
+DONE: Line = {"Txn": {"Results": [{}]}, "Revision": 4}
+COMPACT: tuple[Line, Line] = ({"Type": "compact", "Compact": {"Revision": 3}}, {"Compact": {}, "Revision": 3})
 
 FULL = [
     ("compare of a mod revision holds", txn([{"Key": "a", "ExpectedRevision": 2}], [put_of("a", "3")], []), DONE, True),
@@ -385,7 +384,7 @@ FULL = [
 ]  # fmt: skip
 
 
-def as_report(folder: Path, calls: list[tuple[dict[str, object], dict[str, object]]]) -> Path:
+def as_report(folder: Path, calls: list[tuple[Line, Line]]) -> Path:
     """One client's calls, one after the other."""
     lines = [
         {"ClientId": 1, "Input": asked, "Call": 10 * n + 10, "Output": answered, "Return": 10 * n + 15}
@@ -398,7 +397,7 @@ def as_report(folder: Path, calls: list[tuple[dict[str, object], dict[str, objec
 
 @pytest.mark.parametrize(("asked", "answered", "right"), [case[1:] for case in FULL], ids=[case[0] for case in FULL])
 def test_requests_of_robustness_tests_are_judged_whole(
-    asked: dict[str, object], answered: dict[str, object], right: bool, tmp_path: Path
+    asked: Line, answered: Line, right: bool, tmp_path: Path
 ) -> None:
     folder = as_report(tmp_path, [*PUTS, (asked, answered)])
     report = judge(open_foreign(find(folder), AUTO), folder, seconds=10).report
@@ -406,6 +405,6 @@ def test_requests_of_robustness_tests_are_judged_whole(
 
 
 def test_a_compacted_revision_is_known_from_the_compaction(tmp_path: Path) -> None:
-    refused = {"ClientError": "etcdserver: mvcc: required revision has been compacted"}
+    refused: Line = {"ClientError": "etcdserver: mvcc: required revision has been compacted"}
     folder = as_report(tmp_path, [*PUTS, COMPACT, (get_of("a", "", 0, 2), refused)])
     assert judge(open_foreign(find(folder), AUTO), folder, seconds=10).report.verdict == Verdict.LINEARIZABLE
