@@ -263,6 +263,9 @@ class _Replay:
             self._stuck(op, found.why, found.rows)
             return None
         takes = bool(found.changes)
+        if op.revision < self.store.head and not op.serializable:
+            self._stuck(op, f"the store was at revision {self.store.head} already")
+            return None
         if takes and op.revision == self.store.head:
             self._stuck(op, f"it changed the store, so it took a revision, but was answered revision {op.revision}")
             return None
@@ -356,7 +359,8 @@ class _Replay:
             wrong = next((found for found in self._ways(self.free[n]) if isinstance(found, Wrong)), None)
             if wrong is not None:
                 self._stuck(self.free[n], wrong.why, wrong.rows)
-        may = not held and following not in self.writes_at
+        waits = self.at < len(self.chain) and self.chain[self.at].revision <= store.head
+        may = not held and not waits and following not in self.writes_at
         yield from (
             Move("free", n, found) for n, found in ways if found.changes and may and self._meets(found.changes)
         )
