@@ -56,7 +56,7 @@ PARTS = {
 
 COMPARE = frozenset({"key", "target", "result", "value", "mod_revision", "create_revision", "version", "lease"})
 KV = frozenset({"key", "value", "mod_revision", "create_revision", "version", "lease"})
-META = frozenset({"base_revision", "initial", "closed_world", "ledger", "etcd_version"})
+META = frozenset({"base_revision", "initial", "closed_world", "ledger", "etcd_version", "leases_gone_by_ns"})
 KEPT = frozenset({"ops", "compare", "then", "else", "kvs", "prev_kv", "prev_value", "prev_kvs"})
 """Asked for by being there at all, whatever they hold."""
 

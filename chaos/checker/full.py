@@ -10,7 +10,7 @@ from chaos.checker.actions import UNTOLD, Action, Compare, Part, Put, Read, Remo
 from chaos.checker.model import NONE, NULL, History, Kind, Outcome
 from chaos.checker.model import Part as Columned
 from chaos.checker.replay import LATE, Answer, Op, Result, World, replay
-from chaos.checker.store import FAR, Cell
+from chaos.checker.store import FAR, Cell, Store
 from chaos.checker.violation import Violation, violation
 from chaos.checker.watches import Told
 
@@ -200,4 +200,16 @@ def claims(history: History, ops: Sequence[Op], told: Iterable[Told]) -> dict[in
     for event in told if numbered else ():
         value = None if event.value == NULL else history.values[event.value]
         add(event.revision, history.keys[event.key], value)
+    return found
+
+
+def written(history: History, store: Store) -> dict[int, dict[int, tuple[int, int]]]:
+    """All that was written, by revision: key -> (value, row)."""
+    keys = {name: n for n, name in enumerate(history.keys)}
+    values = {value: n for n, value in enumerate(history.values)}
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for name, past in store.past.items():
+        for at, cell in past:
+            row = NONE if cell is None else cell.row
+            found.setdefault(at, {})[keys[name]] = (NULL if cell is None else values.get(cell.value, NONE), row)
     return found

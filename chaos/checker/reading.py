@@ -195,6 +195,9 @@ class Reader:
             raise Broken("meta may only be the first line")
         meta = line["meta"]
         only(meta, META, "meta")
+        by = meta.get("leases_gone_by_ns")
+        if by is not None and type(by) is not int:
+            raise Broken("leases_gone_by_ns is not an integer")
         base, initial = meta.get("base_revision"), meta.get("initial") or {}
         if base is not None and (type(base) is not int or base < 1):
             raise Broken("base_revision is not a positive integer")
@@ -206,7 +209,8 @@ class Reader:
             bool(meta.get("closed_world", False)),
             bool(meta.get("ledger", False)),
             base is not None or not self.initial,
-            str(meta.get("etcd_version") or ""),
+            leases_gone_by_ns=by,
+            etcd_version=str(meta.get("etcd_version") or ""),
         )
 
     def _initial(self, key: str, value: Any) -> Any:  # noqa: ANN401 - of JSON
