@@ -15,9 +15,7 @@ from chaos.checker.violation import Violation, violation
 from chaos.checker.watches import Told
 
 
-def judge(
-    history: History, told: Iterable[Told], *, deadline: float, places: int
-) -> tuple[Result, Violation | None]:
+def judge(history: History, told: Iterable[Told], *, deadline: float, places: int) -> tuple[Result, Violation | None]:
     """Look for an order of all operations; with the violation if there is none.
 
     `told` are writes known from watches or logs; they count where all answers carry revisions.
@@ -146,7 +144,10 @@ def learn(history: History, ops: Sequence[Op]) -> dict[str, Cell] | Violation:
     for key in history.initial:
         facts = history.facts.get(key, {})
         lease = facts.get("lease")
-        held[history.keys[key]] = [*(facts.get(name) for name in names[:3]), lease if lease is None else str(lease or "")]
+        held[history.keys[key]] = [
+            *(facts.get(name) for name in names[:3]),
+            lease if lease is None else str(lease or ""),
+        ]
     rows: dict[tuple[str, int], int] = {}
     for op, seen in sights(ops) if meta.base_known else ():
         facts_ = held.get(seen.key)

@@ -65,7 +65,9 @@ def _denied(history: History, revoked: set[int]) -> Violation | None:
         lease = int(history.lease[row])
         if lease in revoked:
             continue
-        given = np.flatnonzero(told & (history.lease == lease) & (history.count > 0) & (history.ret < history.invoke[row]))
+        given = np.flatnonzero(
+            told & (history.lease == lease) & (history.count > 0) & (history.ret < history.invoke[row])
+        )
         for one in given.tolist():
             asked, answered = int(history.invoke[one]), int(history.ret[row])
             if answered < asked + int(int(history.count[one]) * SECOND * (1 - SLACK)):

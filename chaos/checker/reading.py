@@ -167,9 +167,9 @@ class Reader:
             return True
         if kind == "txn":
             parts = op["ops"]
-            return any(
-                one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts
-            ) or not all("value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ())
+            return any(one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts) or not all(
+                "value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ()
+            )
         if kind == "range":
             kvs = op.get("kvs") or ()
             return not all("value" in kv and not extra(kv, ("key", "value", "mod_revision")) for kv in kvs)

@@ -84,13 +84,13 @@ class Relaxed:
     def _name(self, action: Action) -> None:
         """Every key that it names is one of the history's."""
         for compare in action.compares:
-            self.keys[compare.key]  # noqa: B018 - numbers it
+            self.keys[compare.key]
         for part in (*action.then, *action.orelse):
             if isinstance(part, Put) or part.end is None:
-                self.keys[part.key]  # noqa: B018
+                self.keys[part.key]
             told = part.kvs if isinstance(part, Read) else part.previous if isinstance(part, Remove) else None
             for seen in told or ():
-                self.keys[seen.key]  # noqa: B018
+                self.keys[seen.key]
 
     def _unsure(self, action: Action, outcome: int) -> Row:
         """One that perhaps was not done, or certainly not."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -361,9 +361,7 @@ class _Replay:
                 self._stuck(self.free[n], wrong.why, wrong.rows)
         waits = self.at < len(self.chain) and self.chain[self.at].revision <= store.head
         may = not held and not waits and following not in self.writes_at
-        yield from (
-            Move("free", n, found) for n, found in ways if found.changes and may and self._meets(found.changes)
-        )
+        yield from (Move("free", n, found) for n, found in ways if found.changes and may and self._meets(found.changes))
         if may and not self.closed and store.head < self.top and following not in self.world.claims:
             yield Move("foreign", self._far())
         if may:

@@ -30,7 +30,6 @@ from chaos.checker.actions import (
     Value,
 )
 
-
 FAR = 2**62
 
 

@@ -12,12 +12,21 @@ from chaos.checker.reading import NEXT, prefix_end
 from chaos.checker.watches import Event, EventKind
 from machine.errors import UsageError
 
-
 COMMON = frozenset({"watch", "event", "ns", "member"})
 WRITE = frozenset({"key", "mod_revision", "create_revision", "prev_value"})
 FIELDS = {
     EventKind.CREATED: frozenset(
-        {"key", "range_end", "prefix", "start_revision", "revision", "filters", "prev_kv", "fragment", "progress_notify"}
+        {
+            "key",
+            "range_end",
+            "prefix",
+            "start_revision",
+            "revision",
+            "filters",
+            "prev_kv",
+            "fragment",
+            "progress_notify",
+        }
     ),
     EventKind.PUT: WRITE | {"value"},
     EventKind.DELETE: WRITE,

@@ -18,9 +18,7 @@ from tests.chaos.checker.whole_small import Line, Maker, damaged
 def history(seed: int) -> list[Line]:
     """One small history, right or damaged."""
     rnd = random.Random(seed)  # noqa: S311 - repeatable, not secret
-    lines = Maker(rnd).lines(
-        rnd.randint(2, 6), unknown=rnd.choice((0, 0, 0.3)), headers=rnd.choice((1, 1, 1, 0.6, 0))
-    )
+    lines = Maker(rnd).lines(rnd.randint(2, 6), unknown=rnd.choice((0, 0, 0.3)), headers=rnd.choice((1, 1, 1, 0.6, 0)))
     for _ in range(rnd.choice((0, 1, 1, 2))):
         lines = damaged(lines, rnd)
     return lines

@@ -32,7 +32,7 @@ def linearizable(lines: list[Line]) -> bool:
     return Brute(meta, [op for op in lines if op["outcome"] != "fail"]).run()
 
 
-def named(thing: Any) -> set[int]:  # noqa: ANN401
+def named(thing: Any) -> set[int]:
     """Every revision that a line mentions."""
     found: set[int] = set()
     if isinstance(thing, dict):
@@ -72,7 +72,7 @@ class Brute:
             self.learn(ops[n], facts)
         self.start = self.freeze(facts)
 
-    def learn(self, thing: Any, facts: dict[str, Kv], key: str | None = None) -> None:  # noqa: ANN401
+    def learn(self, thing: Any, facts: dict[str, Kv], key: str | None = None) -> None:
         """An answered key whose mod revision is of before the beginning was always so."""
         if isinstance(thing, list):
             for one in thing:
@@ -99,7 +99,7 @@ class Brute:
             self.learn(thing.get(name), facts, key)
 
     @staticmethod
-    def freeze(store: dict[str, Kv]) -> Any:  # noqa: ANN401
+    def freeze(store: dict[str, Kv]) -> Any:
         return tuple(sorted((key, tuple(kv.items())) for key, kv in store.items()))
 
     def run(self) -> bool:
@@ -157,10 +157,10 @@ class Brute:
                 pass
         return found
 
-    def checked(self, after: Any, at: int | None) -> list[Any]:  # noqa: ANN401
+    def checked(self, after: Any, at: int | None) -> list[Any]:
         return [after] if at is None or at == self.base + len(after[0]) - 1 else []
 
-    def do(  # noqa: PLR0912, PLR0913, PLR0917 - easier to believe in one piece
+    def do(  # noqa: PLR0912 - easier to believe in one piece
         self,
         op: Line,
         past: tuple[Any, ...],
@@ -170,7 +170,7 @@ class Brute:
         ok: bool,
         either: bool | None,
         lags: bool,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         head, kind, answer = self.base + len(past) - 1, op["op"], op.get("answer")
         if kind in ("lease_ttl", "lease_keepalive"):
             return past, floor, dead
@@ -218,7 +218,7 @@ class Brute:
         return ((*past, self.freeze(store)) if wrote else past), floor, dead
 
     @staticmethod
-    def demand(holds: bool, what: Any) -> Any:  # noqa: ANN401
+    def demand(holds: bool, what: Any) -> Any:
         if not holds:
             raise Contradiction
         return what
@@ -268,9 +268,11 @@ class Brute:
         return answers.pop() if len(answers) == 1 else ANY
 
     @staticmethod
-    def ordered(result: str, held: Any, wanted: Any) -> bool:  # noqa: ANN401
-        return bool({"=": held == wanted, "!=": held != wanted}.get(result)) if result in ("=", "!=") else (
-            held < wanted if result == "<" else held > wanted
+    def ordered(result: str, held: Any, wanted: Any) -> bool:
+        return (
+            bool({"=": held == wanted, "!=": held != wanted}.get(result))
+            if result in ("=", "!=")
+            else (held < wanted if result == "<" else held > wanted)
         )
 
     def told(self, said: Line, kv: Kv | None) -> None:
@@ -291,7 +293,7 @@ class Brute:
             if said.get(name) is not None and kv[name] is not ANY and (kv[name] or 0) != (said[name] or 0):
                 raise Contradiction
 
-    def part(  # noqa: PLR0912, PLR0913, PLR0917
+    def part(  # noqa: PLR0912
         self,
         part: Line,
         store: dict[str, Kv],
@@ -307,7 +309,7 @@ class Brute:
         if kind == "put":
             before = store.get(key)
             keeps = part.get("ignore_value") or part.get("ignore_lease")
-            if part.get("lease") in dead and part.get("lease") or (keeps and before is None):
+            if (part.get("lease") in dead and part.get("lease")) or (keeps and before is None):
                 raise Contradiction
             if ok and "prev_kv" in part:
                 if (part["prev_kv"] is None) != (before is None):

@@ -49,8 +49,10 @@ class Etcd:
         name = next(n for n in ("value", "mod_revision", "create_revision", "version", "lease") if n in one)
         held = kv[name] if kv else "" if name == "lease" else 0
         other = one[name]
-        return bool({"=": held == other, "!=": held != other}[result]) if result in ("=", "!=") else (
-            held < other if result == "<" else held > other
+        return (
+            bool({"=": held == other, "!=": held != other}[result])
+            if result in ("=", "!=")
+            else (held < other if result == "<" else held > other)
         )
 
     def do(self, op: Line) -> Line:
@@ -164,7 +166,12 @@ class Maker:
         base = rnd.choice((1, 1, 4))
         initial: Line = {}
         if base > 1 and rnd.random() < 0.7:
-            fact = {"mod_revision": rnd.randint(1, base), "create_revision": 1, "version": rnd.randint(1, 3), "lease": ""}
+            fact = {
+                "mod_revision": rnd.randint(1, base),
+                "create_revision": 1,
+                "version": rnd.randint(1, 3),
+                "lease": "",
+            }
             initial = {self.keys[0]: {"value": rnd.choice(VALUES), **fact}}
         self.etcd = Etcd(base, initial)
         self.closed = rnd.random() < 0.5
@@ -285,12 +292,19 @@ def damaged(lines: list[Line], rnd: random.Random) -> list[Line]:
     lines = copy.deepcopy(lines)
     places: list[tuple[Line, str]] = []
 
-    def walk(thing: Any) -> None:  # noqa: ANN401
+    def walk(thing: Any) -> None:
         if isinstance(thing, dict):
             for name, value in thing.items():
-                if name in ("value", "succeeded", "deleted", "count", "more", "version", "answer", "lease"):
-                    places.append((thing, name))
-                elif name.endswith("revision"):
+                if name in (
+                    "value",
+                    "succeeded",
+                    "deleted",
+                    "count",
+                    "more",
+                    "version",
+                    "answer",
+                    "lease",
+                ) or name.endswith("revision"):
                     places.append((thing, name))
                 else:
                     walk(value)
@@ -321,8 +335,6 @@ def damaged(lines: list[Line], rnd: random.Random) -> list[Line]:
         thing[name] = rnd.choice(("compacted", "future", "not_found"))
     elif name == "lease":
         return lines
-    elif held is not None:
-        thing[name] = rnd.choice(VALUES)
-    elif thing.get("op") == "get":
+    elif held is not None or thing.get("op") == "get":
         thing[name] = rnd.choice(VALUES)
     return lines
