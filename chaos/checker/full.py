@@ -63,7 +63,7 @@ def operations(history: History) -> list[Op]:
     return ops
 
 
-def columned(history: History, row: int, *, ok: bool) -> Action:
+def columned(history: History, row: int, *, ok: bool) -> Action:  # noqa: PLR0911 - a table of kinds
     """The exact form of an operation that the columns hold whole."""
     kind = Kind(int(history.kind[row]))
     name = history.keys[history.key[row]] if history.key[row] >= 0 else ""

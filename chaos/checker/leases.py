@@ -23,7 +23,7 @@ emulated clocks catch up in small steps)."""
 
 
 def check_leases(history: History, *, gone_by_ns: int | None = None) -> Violation | None:
-    """Expiry or denial of a lease too early; and, of what is read after `gone_by_ns`, keys that should have expired before it.
+    """Expiry or denial too early; and, of what is read after `gone_by_ns`, keys that should have expired before it.
 
     Looks only at keys that nobody else touches: one put, with a lease, and neither deletes nor further puts, so that
     absence can only be the lease's doing. Revoked leases are left out.
@@ -65,9 +65,8 @@ def _denied(history: History, revoked: set[int]) -> Violation | None:
         lease = int(history.lease[row])
         if lease in revoked:
             continue
-        given = np.flatnonzero(
-            told & (history.lease == lease) & (history.count > 0) & (history.ret < history.invoke[row])
-        )
+        earlier = history.ret < history.invoke[row]
+        given = np.flatnonzero(told & (history.lease == lease) & (history.count > 0) & earlier)
         for one in given.tolist():
             asked, answered = int(history.invoke[one]), int(history.ret[row])
             if answered < asked + int(int(history.count[one]) * SECOND * (1 - SLACK)):

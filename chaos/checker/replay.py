@@ -335,10 +335,10 @@ class _Replay:
             if op.action.revoke or (op.action.grant and op.action.grant in self.store.dead):
                 continue
             for found in self._ways(op):
-                if isinstance(found, Done) and not found.changes and found.floor <= self.store.floor:
-                    if not op.action.compact or op.action.answer:
-                        self.taken |= 1 << n
-                        return True
+                done = isinstance(found, Done) and not found.changes and found.floor <= self.store.floor
+                if done and (not op.action.compact or op.action.answer):
+                    self.taken |= 1 << n
+                    return True
         return False
 
     def _moves(self) -> Iterator[Move]:

@@ -117,7 +117,7 @@ def _decide(history: History, events: Sequence[Event], known: Sequence[Told], li
 
 
 def _whole(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
-    """Operations beyond the columns: what the columns say first, as it explains better; then all of it in exact form."""
+    """Operations beyond the columns: what these say first, as it explains better; then all of it in exact form."""
     wrong = _apart(history, events)
     if wrong is None:
         wrong = check_order(history, RealTime(history), history.takes_revision())

@@ -8,6 +8,7 @@ revision that can still be read, and the leases that are gone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 Line = dict[str, Any]
@@ -135,13 +136,11 @@ class Brute:
         at, found = op.get("revision") if ok else None, []
         if op.get("serializable"):
             for r in range(self.base, head + 1):
-                try:
+                with suppress(Contradiction):
                     if at is None or at == r or at < self.base:
                         if at is None or at >= self.base:
                             self.do(op, past[: r - self.base + 1], floor, dead, ok=ok, either=None, lags=True)
                         found = [(past, floor, dead)]
-                except Contradiction:
-                    pass
             return found
         choices: tuple[Any, ...] = (None,)
         try:
@@ -151,16 +150,14 @@ class Brute:
         except Open:
             choices = (True, False)
         for either in choices:
-            try:
+            with suppress(Contradiction):
                 found += self.checked(self.do(op, past, floor, dead, ok=ok, either=either, lags=False), at)
-            except Contradiction:
-                pass
         return found
 
     def checked(self, after: Any, at: int | None) -> list[Any]:
         return [after] if at is None or at == self.base + len(after[0]) - 1 else []
 
-    def do(  # noqa: PLR0912 - easier to believe in one piece
+    def do(  # noqa: PLR0911, PLR0912 - easier to believe in one piece
         self,
         op: Line,
         past: tuple[Any, ...],
@@ -246,7 +243,7 @@ class Brute:
             return either
         return True
 
-    def holds(self, one: Line, kv: Kv | None) -> bool | None:
+    def holds(self, one: Line, kv: Kv | None) -> bool | None:  # noqa: PLR0911 - one rule after the other
         result = one.get("result", "=")
         if "value" in one:
             if one["value"] is None:
