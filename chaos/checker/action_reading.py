@@ -222,9 +222,17 @@ def _seen(kv: dict[str, Any]) -> Seen:
     value: Any = value_of(kv["value"]) if "value" in kv else UNTOLD
     if value is None:
         raise Broken("an answered key has the value null")
-    mod, create, version = (_number(kv, name) or None for name in NUMBERS)
+    mod, create, version = _facts(kv)
     lease = kv.get("lease")
     return Seen(_text(kv["key"], "key"), value, mod, create, version, None if lease is None else _lease(lease))
+
+
+def _facts(kv: Mapping[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Mod revision, create revision and version of a key that is there; a mod revision of 0 is none told."""
+    mod, create, version = (_number(kv, name) for name in NUMBERS)
+    if create == 0 or version == 0:
+        raise Broken("create_revision or version is 0 of a key that is there")
+    return mod or None, create, version
 
 
 def _end(part: dict[str, Any], *, prefix: bool) -> str | None:
@@ -299,8 +307,7 @@ def _read(part: dict[str, Any], *, told: bool) -> Read:
 
 def _got(part: dict[str, Any], key: str, *, keys_only: bool) -> tuple[Seen, ...]:
     """What a get of one key returned: a key without value, or with null, is absent."""
-    mod, create, version = (_number(part, name) or None for name in NUMBERS)
     value = value_of(part.get("value"))
-    if keys_only:
-        return (Seen(key, UNTOLD, mod, create, version),) if mod or create or version else ()
-    return () if value is None else (Seen(key, value, mod, create, version),)
+    if value is None if not keys_only else not part.get("mod_revision"):
+        return ()
+    return (Seen(key, UNTOLD if keys_only else value, *_facts(part)),)

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 FREE = "x_"
 """Prefix of fields that change nothing."""
 
-COMMON = frozenset(
-    {"process", "op", "invoke_ns", "return_ns", "outcome", "revision", "member", "error", "gave_up_ns"}
-)
+COMMON = frozenset({"process", "op", "invoke_ns", "return_ns", "outcome", "revision", "member", "error", "gave_up_ns"})
 """Of every operation; the last two are what the recording client noted, and change nothing."""
 
 PLAIN: dict[str, frozenset[str]] = {
@@ -56,7 +54,7 @@ PARTS = {
 
 COMPARE = frozenset({"key", "target", "result", "value", "mod_revision", "create_revision", "version", "lease"})
 KV = frozenset({"key", "value", "mod_revision", "create_revision", "version", "lease"})
-META = frozenset({"base_revision", "initial", "closed_world", "ledger", "etcd_version"})
+META = frozenset({"base_revision", "initial", "closed_world", "ledger", "etcd_version", "leases_gone_by_ns"})
 KEPT = frozenset({"ops", "compare", "then", "else", "kvs", "prev_kv", "prev_value", "prev_kvs"})
 """Asked for by being there at all, whatever they hold."""
 
@@ -67,7 +65,9 @@ def extra(line: Mapping[str, object], known: Iterable[str]) -> list[str]:
     return [
         name
         for name, value in line.items()
-        if name not in known and not name.startswith(FREE) and (name in KEPT or (value is not None and value is not False))
+        if name not in known
+        and not name.startswith(FREE)
+        and (name in KEPT or (value is not None and value is not False))
     ]
 
 

@@ -10,14 +10,12 @@ from chaos.checker.actions import UNTOLD, Action, Compare, Part, Put, Read, Remo
 from chaos.checker.model import NONE, NULL, History, Kind, Outcome
 from chaos.checker.model import Part as Columned
 from chaos.checker.replay import LATE, Answer, Op, Result, World, replay
-from chaos.checker.store import FAR, Cell
+from chaos.checker.store import FAR, Cell, Store
 from chaos.checker.violation import Violation, violation
 from chaos.checker.watches import Told
 
 
-def judge(
-    history: History, told: Iterable[Told], *, deadline: float, places: int
-) -> tuple[Result, Violation | None]:
+def judge(history: History, told: Iterable[Told], *, deadline: float, places: int) -> tuple[Result, Violation | None]:
     """Look for an order of all operations; with the violation if there is none.
 
     `told` are writes known from watches or logs; they count where all answers carry revisions.
@@ -65,7 +63,7 @@ def operations(history: History) -> list[Op]:
     return ops
 
 
-def columned(history: History, row: int, *, ok: bool) -> Action:
+def columned(history: History, row: int, *, ok: bool) -> Action:  # noqa: PLR0911 - a table of kinds
     """The exact form of an operation that the columns hold whole."""
     kind = Kind(int(history.kind[row]))
     name = history.keys[history.key[row]] if history.key[row] >= 0 else ""
@@ -146,7 +144,10 @@ def learn(history: History, ops: Sequence[Op]) -> dict[str, Cell] | Violation:
     for key in history.initial:
         facts = history.facts.get(key, {})
         lease = facts.get("lease")
-        held[history.keys[key]] = [*(facts.get(name) for name in names[:3]), lease if lease is None else str(lease or "")]
+        held[history.keys[key]] = [
+            *(facts.get(name) for name in names[:3]),
+            lease if lease is None else str(lease or ""),
+        ]
     rows: dict[tuple[str, int], int] = {}
     for op, seen in sights(ops) if meta.base_known else ():
         facts_ = held.get(seen.key)
@@ -200,4 +201,16 @@ def claims(history: History, ops: Sequence[Op], told: Iterable[Told]) -> dict[in
     for event in told if numbered else ():
         value = None if event.value == NULL else history.values[event.value]
         add(event.revision, history.keys[event.key], value)
+    return found
+
+
+def written(history: History, store: Store) -> dict[int, dict[int, tuple[int, int]]]:
+    """All that was written, by revision: key -> (value, row)."""
+    keys = {name: n for n, name in enumerate(history.keys)}
+    values = {value: n for n, value in enumerate(history.values)}
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for name, past in store.past.items():
+        for at, cell in past:
+            row = NONE if cell is None else cell.row
+            found.setdefault(at, {})[keys[name]] = (NULL if cell is None else values.get(cell.value, NONE), row)
     return found

@@ -63,6 +63,8 @@ class Meta:
     """Every put writes a value never written before to its key (a repeat is broken input)."""
     base_known: bool = True
     """False when `initial` came without a base revision: then initial keys may have any mod revision."""
+    leases_gone_by_ns: int | None = None
+    """When every lease of the history should have expired, whatever happened; None: nothing is asked."""
     etcd_version: str = ""
     """Which etcd it was; empty: not told, and what the supported versions promise is asked of it."""
 

@@ -167,9 +167,9 @@ class Reader:
             return True
         if kind == "txn":
             parts = op["ops"]
-            return any(
-                one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts
-            ) or not all("value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ())
+            return any(one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts) or not all(
+                "value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ()
+            )
         if kind == "range":
             kvs = op.get("kvs") or ()
             return not all("value" in kv and not extra(kv, ("key", "value", "mod_revision")) for kv in kvs)
@@ -195,6 +195,9 @@ class Reader:
             raise Broken("meta may only be the first line")
         meta = line["meta"]
         only(meta, META, "meta")
+        by = meta.get("leases_gone_by_ns")
+        if by is not None and type(by) is not int:
+            raise Broken("leases_gone_by_ns is not an integer")
         base, initial = meta.get("base_revision"), meta.get("initial") or {}
         if base is not None and (type(base) is not int or base < 1):
             raise Broken("base_revision is not a positive integer")
@@ -206,7 +209,8 @@ class Reader:
             bool(meta.get("closed_world", False)),
             bool(meta.get("ledger", False)),
             base is not None or not self.initial,
-            str(meta.get("etcd_version") or ""),
+            leases_gone_by_ns=by,
+            etcd_version=str(meta.get("etcd_version") or ""),
         )
 
     def _initial(self, key: str, value: Any) -> Any:  # noqa: ANN401 - of JSON

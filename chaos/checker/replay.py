@@ -263,6 +263,9 @@ class _Replay:
             self._stuck(op, found.why, found.rows)
             return None
         takes = bool(found.changes)
+        if op.revision < self.store.head and not op.serializable:
+            self._stuck(op, f"the store was at revision {self.store.head} already")
+            return None
         if takes and op.revision == self.store.head:
             self._stuck(op, f"it changed the store, so it took a revision, but was answered revision {op.revision}")
             return None
@@ -332,10 +335,10 @@ class _Replay:
             if op.action.revoke or (op.action.grant and op.action.grant in self.store.dead):
                 continue
             for found in self._ways(op):
-                if isinstance(found, Done) and not found.changes and found.floor <= self.store.floor:
-                    if not op.action.compact or op.action.answer:
-                        self.taken |= 1 << n
-                        return True
+                done = isinstance(found, Done) and not found.changes and found.floor <= self.store.floor
+                if done and (not op.action.compact or op.action.answer):
+                    self.taken |= 1 << n
+                    return True
         return False
 
     def _moves(self) -> Iterator[Move]:
@@ -356,10 +359,9 @@ class _Replay:
             wrong = next((found for found in self._ways(self.free[n]) if isinstance(found, Wrong)), None)
             if wrong is not None:
                 self._stuck(self.free[n], wrong.why, wrong.rows)
-        may = not held and following not in self.writes_at
-        yield from (
-            Move("free", n, found) for n, found in ways if found.changes and may and self._meets(found.changes)
-        )
+        waits = self.at < len(self.chain) and self.chain[self.at].revision <= store.head
+        may = not held and not waits and following not in self.writes_at
+        yield from (Move("free", n, found) for n, found in ways if found.changes and may and self._meets(found.changes))
         if may and not self.closed and store.head < self.top and following not in self.world.claims:
             yield Move("foreign", self._far())
         if may:

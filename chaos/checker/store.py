@@ -319,29 +319,34 @@ def _read(view: View, part: Read, *, lags: bool) -> Wrong | None:
     there = dict(view.within(part.key, part.end))
     if part.count is not None and part.count != len(there):
         return Wrong(f"{len(there)} keys were there, and it counted {part.count}", _rows(there.values()))
-    sure, open_ = _bounded(there, part.bounds)
-    if part.more is not None and not part.count_only:
-        most, least = len(sure) + len(open_), len(sure)
-        if part.more and (not part.limit or most <= part.limit):
-            return Wrong("nothing more was there than it returned, and it says that there was", _rows(sure.values()))
-        if not part.more and part.limit and least > part.limit:
-            return Wrong("more was there than it returned, and it says that there was not", _rows(sure.values()))
+    sure, open_ = _bounded(there, part.bounds, store.most)
     if part.kvs is None:
-        return None
+        return None if part.count_only else _more(part, len(sure), len(sure) + len(open_))
     for seen in part.kvs:
         wrong = _told(seen, sure.get(seen.key) or open_.get(seen.key), view.revision, store.most)
         if wrong is not None:
             return wrong
-    return _left_out(part, sure)
+    return _left_out(part, sure, open_)
 
 
-def _bounded(there: Mapping[str, Cell], bounds: tuple[int, int, int, int]) -> tuple[dict[str, Cell], dict[str, Cell]]:
+def _more(part: Read, least: int, most: int) -> Wrong | None:
+    """What `more` says where the keys are not told."""
+    if part.more and (not part.limit or most <= part.limit):
+        return Wrong("nothing was there beyond its limit, and it says that there was more")
+    if part.more is False and part.limit and least > part.limit:
+        return Wrong("more was there than its limit, and it says that there was not")
+    return None
+
+
+def _bounded(
+    there: Mapping[str, Cell], bounds: tuple[int, int, int, int], most: int
+) -> tuple[dict[str, Cell], dict[str, Cell]]:
     """Keys that are certainly within the bounds of mod and create revision, and those that may be."""
     if not any(bounds):
         return dict(there), {}
     sure, open_ = {}, {}
     for key, cell in there.items():
-        kept = [_bound(cell.mod, *bounds[:2]), _bound(cell.create, *bounds[2:])]
+        kept = [_bound(cell.mod, *bounds[:2], most), _bound(cell.create, *bounds[2:], most)]
         if all(kept):
             sure[key] = cell
         elif False not in kept:
@@ -349,22 +354,28 @@ def _bounded(there: Mapping[str, Cell], bounds: tuple[int, int, int, int]) -> tu
     return sure, open_
 
 
-def _bound(held: int | None, least: int, most: int) -> bool | None:
-    if not least and not most:
-        return True
-    if held is None:
-        return True if least <= 1 and not most else None
-    return (not least or held >= least) and (not most or held <= most)
+def _bound(held: int | None, least: int, greatest: int, most: int) -> bool | None:
+    if held is not None:
+        return (not least or held >= least) and (not greatest or held <= greatest)
+    if least > most:
+        return False
+    return True if least <= 1 and (not greatest or greatest >= most) else None
 
 
-def _left_out(part: Read, sure: Mapping[str, Cell]) -> Wrong | None:
-    """A key that it should have returned."""
+def _left_out(part: Read, sure: Mapping[str, Cell], open_: Mapping[str, Cell]) -> Wrong | None:
+    """A key that it should have returned, or `more` that is not so."""
     names = {seen.key for seen in part.kvs or ()}
     cut = bool(part.limit) and len(names) == part.limit
-    last = max(names, default="") if cut else None
+    last = max(names, default="")
     for key, cell in sure.items():
-        if key not in names and (last is None or key < last):
+        if key in names:
+            continue
+        if not cut or key < last:
             return Wrong(f"{key} was {cell.value!r} (mod revision {cell.mod}), and it did not return it", (cell.row,))
+        if part.more is False:
+            return Wrong(f"{key} was there beyond its limit, and it says that nothing more was", (cell.row,))
+    if part.more and not (cut and any(key > last for key in (*sure, *open_))):
+        return Wrong("nothing was there beyond its limit, and it says that there was more", _rows(sure.values()))
     return None
 
 
