@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         else:
             foreign = open_foreign(place, choices)
             if out is not None:
-                convert(foreign, out)
+                convert(foreign, place.path, out)
             found = judge(foreign, place.path, seconds=timeout)
         if as_json:
             import orjson

@@ -45,13 +45,15 @@ def judge(foreign: Foreign, path: Path, *, seconds: float) -> Judged:
     if foreign.appends:
         return Judged(check_appends(foreign, seconds=seconds), foreign)
     report = check(foreign.history(str(path)), foreign.events(str(path)), seconds=seconds)
+    if report.violation is not None and report.violation.rule == "wrong value" and not foreign.meta:
+        foreign.notes.append("a value was read that nothing wrote: if keys held it at first, say so with --initial")
     return Judged(report, foreign)
 
 
-def convert(foreign: Foreign, out: Path) -> list[Path]:
-    """Write a history as ours: history.jsonl in the folder `out`, with watch.jsonl; or the file that `out` names.
+def convert(foreign: Foreign, path: Path, out: Path) -> list[Path]:
+    """Write a history read from `path` as ours: history.jsonl in the folder `out`, with watch.jsonl; or the file `out`.
 
-    Raises UsageError for what our format cannot say, and where a file would be replaced.
+    Raises UsageError for what our format cannot say, what is broken, and where a file would be replaced.
     """
     if foreign.undecided:
         raise UsageError(f"This history cannot be converted: {foreign.undecided}", where=str(out))
@@ -61,19 +63,26 @@ def convert(foreign: Foreign, out: Path) -> list[Path]:
             where=str(out),
             next="Check the file as it is, without --convert.",
         )
+    foreign.history(str(path))
+    foreign.events(str(path))
     history = out if out.suffix == ".jsonl" else out / "history.jsonl"
     files = {history: [{"meta": foreign.meta}, *foreign.operations] if foreign.meta else foreign.operations}
     if foreign.watch:
         files[history.with_name(WATCH)] = foreign.watch
-    for path in files:
-        if path.exists():
-            raise UsageError("This file exists already", where=str(path), next="Name a new file or folder.")
+    for there in (history, history.with_name(WATCH)):  # a watch.jsonl of another history would count for this one
+        if there.exists():
+            raise UsageError("This file exists already", where=str(there), next="Name a new file or folder.")
+    halves = {name: name.with_name(f".{name.name}.part") for name in files}
     try:
         history.parent.mkdir(parents=True, exist_ok=True)
-        for path, lines in files.items():
-            half = path.with_name(f".{path.name}.part")
-            half.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-            half.replace(path)
+        for name, half in halves.items():
+            half.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in files[name]))
+        for name, half in halves.items():
+            half.replace(name)
     except OSError as error:
-        raise UsageError(f"Cannot write the history: {error.strerror}", where=str(error.filename or out)) from None
+        for half in halves.values():
+            half.unlink(missing_ok=True)
+        raise UsageError(
+            f"Cannot write the history: {error.strerror}", where=str(error.filename or out), next="Name another folder."
+        ) from None
     return list(files)

@@ -270,5 +270,6 @@ def _event(event: Mapping[str, Any], asked: Mapping[str, Any], name: str, ns: in
         made["create_revision"] = revision
     if asked.get("WithPrevKV"):
         before = event.get("PrevValue")
-        made["prev_value"] = None if before is None else value_of(before.get("Value"))
+        if before is not None:  # it is also missing where what was before is compacted
+            made["prev_value"] = value_of(before.get("Value"))
     return made

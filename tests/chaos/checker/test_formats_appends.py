@@ -105,7 +105,7 @@ def test_a_history_with_appends_is_not_converted(tmp_path: Path) -> None:
     path = tmp_path / "kv.txt"
     path.write_text('{:process 0, :type :invoke, :f :append, :key "3", :value "p"}\n')
     with pytest.raises(UsageError, match="has no append"):
-        convert(open_foreign(find(path), CHOICES), tmp_path / "out")
+        convert(open_foreign(find(path), CHOICES), path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

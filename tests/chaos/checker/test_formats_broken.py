@@ -180,6 +180,8 @@ def test_a_report_of_one_process_at_once_in_two_places_is_broken(tmp_path: Path)
     text = (folder / "client-2" / "operations.json").read_text()
     (folder / "client-2" / "operations.json").write_text(text.replace('"Call": 30', '"Call": 15'))
     assert "client-2/operations.json:1" in error_of(folder).where
+    assert "client-2/operations.json:1" in error_of(folder, "--convert", str(tmp_path / "out")).where
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_above_is_whole_without_damage(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_random_history_keeps_its_verdict_in_other_words(form: str, tmp_path: 
         assert judged.report.verdict == right, (lines, path.read_text())
         verdicts[right] += 1
         out = tmp_path / f"{n}-ours"
-        written = convert(foreign, out)
+        written = convert(foreign, place.path, out)
         ours = [json.loads(line) for line in written[0].read_text().splitlines()]
         assert check(lines_to_history(ours), seconds=10).verdict == right
     assert min(verdicts[Verdict.LINEARIZABLE], verdicts[Verdict.VIOLATION]) >= 5, verdicts

@@ -123,6 +123,7 @@ def test_a_violation_tells_the_lines_of_the_file(tmp_path: Path) -> None:
 def test_the_first_value_is_nil_unless_it_is_said(tmp_path: Path) -> None:
     told = ops("1 invoke read nil", "1 ok read 0")
     assert judged(tmp_path / "h", told).report.verdict == Verdict.VIOLATION
+    assert "--initial" in judged(tmp_path / "h", told).text()
     assert judged(tmp_path / "h", told, initial="0").report.verdict == Verdict.LINEARIZABLE
     assert judged(tmp_path / "h", ops(*READS_NIL), initial="0").report.verdict == Verdict.VIOLATION
 
