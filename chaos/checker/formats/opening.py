@@ -32,10 +32,19 @@ def find(path: Path, form: str = "auto") -> Place:
 
     Raises UsageError when there is nothing, more than one history, or Jepsen's binary store.
     """
-    if path.is_dir():
-        if robustness.clients(path) and form in ("auto", ROBUSTNESS):
-            return Place(path, ROBUSTNESS)
-        return find(_inside(path), form)
+    try:
+        if path.is_dir():
+            if form == ROBUSTNESS or (form == "auto" and robustness.clients(path)):
+                return Place(path, ROBUSTNESS)
+            return find(_inside(path), form)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the folder: {error.strerror}",
+            where=str(error.filename or path),
+            next="Give read access to it.",
+        ) from None
+    if form == ROBUSTNESS:
+        raise UsageError("This is no folder", where=str(path), next="Give the folder that holds client-1, client-2 …")
     if path.name in robustness.FILES and path.parent.name.startswith(robustness.CLIENT):
         raise UsageError(
             "This is one client's part of a report",

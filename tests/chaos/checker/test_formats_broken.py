@@ -216,3 +216,13 @@ def test_options_for_others_are_refused_for_ours(tmp_path: Path) -> None:
     )
     for words in (("--model", "register"), ("--convert", str(tmp_path / "o")), ("--initial", "0")):
         assert "this is ours" in error_of(path, *words).what
+
+
+def test_a_report_has_to_be_a_folder_with_clients(tmp_path: Path) -> None:
+    path = tmp_path / "history.edn"
+    path.write_text(EDN)
+    assert "no folder" in error_of(path, "--format", "etcd-robustness").what
+    assert "client-N" in error_of(tmp_path, "--format", "etcd-robustness").what
+    (tmp_path / "none").mkdir()
+    assert "no history here" in error_of(tmp_path / "none").what
+    assert "No such file" in error_of(tmp_path / "gone").what
