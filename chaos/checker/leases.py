@@ -12,6 +12,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from chaos.checker.actions import NOT_FOUND
 from chaos.checker.model import NULL, History, Kind, Outcome
 from chaos.checker.violation import Violation, violation
 
@@ -22,7 +23,7 @@ emulated clocks catch up in small steps)."""
 
 
 def check_leases(history: History, *, gone_by_ns: int | None = None) -> Violation | None:
-    """Expiry too early; and, of what is read after `gone_by_ns`, keys that should have expired before it.
+    """Expiry or denial too early; and, of what is read after `gone_by_ns`, keys that should have expired before it.
 
     Looks only at keys that nobody else touches: one put, with a lease, and neither deletes nor further puts, so that
     absence can only be the lease's doing. Revoked leases are left out.
@@ -35,6 +36,9 @@ def check_leases(history: History, *, gone_by_ns: int | None = None) -> Violatio
     revoked = {
         int(lease) for lease in history.lease[(history.kind == Kind.LEASE_REVOKE) & (history.outcome != Outcome.FAIL)]
     }
+    wrong = _denied(history, revoked)
+    if wrong is not None:
+        return wrong
     for key, written in rows.items():
         row = written[0]
         lease = int(history.lease[row])
@@ -43,6 +47,32 @@ def check_leases(history: History, *, gone_by_ns: int | None = None) -> Violatio
         wrong = _one(history, key, row, lease, gone_by_ns)
         if wrong is not None:
             return wrong
+    return None
+
+
+def _denied(history: History, revoked: set[int]) -> Violation | None:
+    """A keepalive that answers 0, or an answer "not found", within the time that was granted.
+
+    etcd answers a keepalive of a lease that is gone with a time to live of 0 (E server/lease/lessor.go, Renew).
+    """
+    ok = (history.outcome == Outcome.OK) & (history.lease >= 0)
+    told = np.isin(history.kind, (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE)) & ok
+    gone = told & (history.kind == Kind.LEASE_KEEPALIVE) & (history.count == 0)
+    for row, action in history.actions.items():
+        if action.kind == "lease_ttl" and ok[row]:
+            gone[row] = action.answer == NOT_FOUND or history.count[row] == 0
+    for row in np.flatnonzero(gone).tolist():
+        lease = int(history.lease[row])
+        if lease in revoked:
+            continue
+        earlier = history.ret < history.invoke[row]
+        given = np.flatnonzero(told & (history.lease == lease) & (history.count > 0) & earlier)
+        for one in given.tolist():
+            asked, answered = int(history.invoke[one]), int(history.ret[row])
+            if answered < asked + int(int(history.count[one]) * SECOND * (1 - SLACK)):
+                after_s = (answered - asked) / SECOND
+                why = f"It was gone {after_s:.2f} s after it had been asked for {history.count[one]} s."
+                return violation(history, "lease expired early", why, [one, row])
     return None
 
 

@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from chaos.checker.actions import Action, Put, Remove
+
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -35,6 +37,8 @@ class Kind(IntEnum):
     LEASE_GRANT = 6
     LEASE_KEEPALIVE = 7
     LEASE_REVOKE = 8
+    OTHER = 9
+    """Told by its action alone; the row says no more than its revision."""
 
 
 class Outcome(IntEnum):
@@ -59,6 +63,10 @@ class Meta:
     """Every put writes a value never written before to its key (a repeat is broken input)."""
     base_known: bool = True
     """False when `initial` came without a base revision: then initial keys may have any mod revision."""
+    leases_gone_by_ns: int | None = None
+    """When every lease of the history should have expired, whatever happened; None: nothing is asked."""
+    etcd_version: str = ""
+    """Which etcd it was; empty: not told, and what the supported versions promise is asked of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,12 @@ class History:
     leases: list[str] = field(default_factory=list)
     txns: dict[int, Txn] = field(default_factory=dict)
     ranges: dict[int, Found] = field(default_factory=dict)
+    actions: dict[int, Action] = field(default_factory=dict)
+    """Exact forms of operations that the columns, `txns` and `ranges` do not hold whole."""
+    vague: set[tuple[str, str | None]] = field(default_factory=set)
+    """Keys and ranges that may have been written by operations of which the columns do not tell it."""
+    facts: dict[int, dict[str, int | str]] = field(default_factory=dict)
+    """Of initial keys, what meta tells besides the value: create_revision, mod_revision, version, lease."""
 
     def __len__(self) -> int:
         return len(self.line)
@@ -138,6 +152,10 @@ class History:
         for row, txn in self.txns.items():
             changed[row] = self.count[row] != 0 and any(
                 part.kind == Kind.PUT or (part.kind == Kind.DELETE and part.deleted > 0) for part in txn.parts
+            )
+        for row, action in self.actions.items():
+            changed[row] = not action.answer and any(
+                isinstance(part, Put) or (isinstance(part, Remove) and bool(part.deleted)) for part in action.branch()
             )
         return np.asarray(changed & (self.outcome == Outcome.OK), dtype=np.bool_)
 
@@ -155,7 +173,9 @@ class History:
         key = self.keys[self.key[row]] if self.key[row] >= 0 else ""
         value, outcome = self.show(int(self.value[row])), Outcome(int(self.outcome[row]))
         ok, count = outcome == Outcome.OK, int(self.count[row])
-        if kind == Kind.PUT:
+        if row in self.actions:
+            text = ("serializable " if self.serializable[row] else "") + self.actions[row].text()
+        elif kind == Kind.PUT:
             text = f"put {key} = {value}"
         elif kind == Kind.GET:
             text = f"{'serializable ' if self.serializable[row] else ''}get {key}" + (f" -> {value}" if ok else "")

@@ -7,51 +7,26 @@ dearest part of a check, so the common operations touch each field once and the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
 
+from chaos.checker.action_reading import BIGGEST, Broken, action_of, only, prefix_end
+from chaos.checker.actions import Action
+from chaos.checker.fields import COMMON, KV, META, MORE, PARTS, PLAIN, extra
 from chaos.checker.model import NEVER, NONE, Found, History, Kind, Meta, Outcome, Part, Txn
+from chaos.checker.relaxed import Numbers, Relaxed, Values
 from machine.errors import UsageError
 
-KINDS = {kind.name.lower(): int(kind) for kind in Kind}
+KINDS = {name: int(Kind[name.upper()]) if name in PLAIN else int(Kind.OTHER) for name in MORE}
 OUTCOMES = {outcome.name.lower(): int(outcome) for outcome in Outcome}
 NEXT = "Record it again, or cut the file before that line."
 
 
-BIGGEST = 2**40
-"""Revisions from here on are taken for damage: at 10,000 writes a second that is three years."""
-
-
 SINGLE, READ, REMOVAL, SWAP, UNKNOWN = 3, int(Kind.GET), int(Kind.DELETE), int(Kind.CAS), int(Outcome.UNKNOWN)
 """Plain numbers for the loop over a million lines; kinds up to SINGLE are of one key."""
-
-
-class Broken(Exception):  # noqa: N818 - becomes a UsageError with file and line
-    """What is wrong with one line."""
-
-
-class Numbers(dict[Any, int]):
-    """Numbers things in the order they are first seen, from `first`."""
-
-    def __init__(self, first: int = 0) -> None:
-        super().__init__()
-        self.first = first
-
-    def __missing__(self, thing: Any) -> int:  # noqa: ANN401 - any hashable of JSON
-        self[thing] = number = len(self) + self.first
-        return number
-
-
-class Values(Numbers):
-    """Numbers values: strings, integers, or null (which is 0)."""
-
-    def __missing__(self, thing: Any) -> int:  # noqa: ANN401
-        if type(thing) is not str and type(thing) is not int:
-            raise Broken(f"value {thing!r} is neither a string, nor an integer, nor null")
-        return super().__missing__(thing)
 
 
 def _missing(name: object) -> str:
@@ -81,6 +56,11 @@ class Reader:
         self.ranges: dict[int, Found] = {}
         self.flat = array("q")
         self.rows = 0
+        self.shapes: dict[tuple[Any, ...], bool] = {}
+        """Whether an operation with just these fields, in this order, is certainly one of the columns' own."""
+        self.actions: dict[int, Action] = {}
+        self.relaxed = Relaxed(self.keys, self.values, self.leases)
+        self.facts: dict[int, dict[str, int | str]] = {}
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Take in all lines.
@@ -106,6 +86,25 @@ class Reader:
         except (TypeError, AttributeError, OverflowError, ValueError) as error:
             raise self._error(number, f"a field has the wrong type or size ({error})") from None
 
+    def take(self, operations: Iterable[Mapping[str, object]], meta: Mapping[str, object] | None) -> None:
+        """Take in operations that are mappings already.
+
+        Raises UsageError at the first broken one.
+        """
+        number = 0
+        try:
+            if meta is not None:
+                self._meta({"meta": dict(meta)}, 1)
+            for number, op in enumerate(operations, 1):
+                self.flat.extend(self._operation(dict(op), number))
+                self.rows += 1
+        except Broken as error:
+            raise self._error(number, str(error)) from None
+        except KeyError as error:
+            raise self._error(number, _missing(error.args[0])) from None
+        except (TypeError, AttributeError, OverflowError, ValueError) as error:
+            raise self._error(number, f"a field has the wrong type or size ({error})") from None
+
     def _operation(self, op: dict[str, Any], number: int) -> tuple[int, ...]:
         """One operation as a row of numbers, in the order of History's columns."""
         get = op.get
@@ -117,8 +116,17 @@ class Reader:
             raise Broken("return_ns is missing though the outcome is known")
         elif ret < invoke:
             raise Broken(f"it returns ({ret}) before it is invoked ({invoke})")
+        shape = (kind, *op)
+        plain = self.shapes.get(shape)
+        if plain is None:
+            plain = kind <= SINGLE and not set(op) - COMMON - PLAIN[op["op"]]
+            self.shapes[shape] = plain
+        revision, mod = get("revision"), get("mod_revision")
         expect = 0
-        if kind <= SINGLE:
+        if not plain and self._odd(op):
+            kind, key, value, count, mod = self._exact(op, outcome)
+            revision = None if op["op"] == "lease_ttl" else revision
+        elif kind <= SINGLE:
             key = op["key"]
             if type(key) is not str:
                 raise Broken("key is not a string")
@@ -132,7 +140,7 @@ class Reader:
                     count = self._count(kind, op)
         else:
             key, value, count = self._complex(Kind(kind), op, outcome)
-        revision, mod, member, lease = get("revision"), get("mod_revision"), get("member"), get("lease")
+        member, lease = get("member"), get("lease")
         return (
             number,
             op["process"],
@@ -151,6 +159,30 @@ class Reader:
             1 if get("serializable") else 0,
         )
 
+    @staticmethod
+    def _odd(op: dict[str, Any]) -> bool:
+        """Whether the columns do not hold all that it asks and answers."""
+        kind = op["op"]
+        if kind not in PLAIN or extra(op, COMMON | PLAIN[kind]):
+            return True
+        if kind == "txn":
+            parts = op["ops"]
+            return any(one.get("op") not in PARTS or bool(extra(one, PARTS[one["op"]])) for one in parts) or not all(
+                "value" in one and not extra(one, ("key", "value")) for one in op.get("compare") or ()
+            )
+        if kind == "range":
+            kvs = op.get("kvs") or ()
+            return not all("value" in kv and not extra(kv, ("key", "value", "mod_revision")) for kv in kvs)
+        return False
+
+    def _exact(self, op: dict[str, Any], outcome: int) -> tuple[int, int, int, int, int | None]:
+        """Keep an operation's exact form; its row (kind, key, value, count, mod) says no more than follows from it."""
+        self.actions[self.rows] = action = action_of(op, ok=outcome == Outcome.OK)
+        row = self.relaxed.row(action, op, outcome)
+        if row.parts is not None:
+            self.txns[self.rows] = Txn((), row.parts)
+        return int(row.kind), row.key, row.value, row.count, row.mod
+
     def _error(self, number: int, what: str) -> UsageError:
         return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
 
@@ -162,19 +194,35 @@ class Reader:
         if number != 1:
             raise Broken("meta may only be the first line")
         meta = line["meta"]
-        unknown = set(meta) - {"base_revision", "initial", "closed_world", "ledger"}
-        if unknown and any(name in ("base", "revision", "closed") for name in unknown):
-            raise Broken(f"meta has an unknown field {min(unknown)!r}")
+        only(meta, META, "meta")
+        by = meta.get("leases_gone_by_ns")
+        if by is not None and type(by) is not int:
+            raise Broken("leases_gone_by_ns is not an integer")
         base, initial = meta.get("base_revision"), meta.get("initial") or {}
         if base is not None and (type(base) is not int or base < 1):
             raise Broken("base_revision is not a positive integer")
-        self.initial = {self.keys[key]: self.values[value] for key, value in initial.items() if value is not None}
+        for key, value in initial.items():
+            if value is not None:
+                self.initial[self.keys[key]] = self.values[self._initial(key, value)]
         self.meta = Meta(
             1 if base is None else base,
             bool(meta.get("closed_world", False)),
             bool(meta.get("ledger", False)),
             base is not None or not self.initial,
+            leases_gone_by_ns=by,
+            etcd_version=str(meta.get("etcd_version") or ""),
         )
+
+    def _initial(self, key: str, value: Any) -> Any:  # noqa: ANN401 - of JSON
+        """The value of an initial key, which may be told with the rest of what it holds."""
+        if type(value) is not dict:
+            return value
+        only(value, KV - {"key"}, "an initial key")
+        facts = {name: fact for name, fact in value.items() if name in KV and name != "value" and fact is not None}
+        if any(name != "lease" and (type(fact) is not int or fact < 1) for name, fact in facts.items()):
+            raise Broken("mod_revision, create_revision or version of an initial key is not a positive integer")
+        self.facts[self.keys[key]] = facts
+        return value["value"]
 
     @staticmethod
     def _count(kind: int, op: dict[str, Any]) -> int:
@@ -287,6 +335,9 @@ class Reader:
             leases=list(self.leases),
             txns=self.txns,
             ranges=self.ranges,
+            actions=self.actions,
+            vague=self.relaxed.vague,
+            facts=self.facts,
         )
         self._overlaps(history)
         if self.meta.ledger:
@@ -318,13 +369,6 @@ class Reader:
             seen[one] = row
 
 
-def prefix_end(prefix: str) -> str:
-    """First key after all that begin with `prefix` (etcd's clientv3.GetPrefixRangeEnd, here by code point)."""
-    if not prefix:
-        return "\0"
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
-
-
 def read_history(lines: Iterable[bytes], name: str = "history") -> History:
     """A History from lines of JSON; `name` is used in errors.
 
@@ -332,4 +376,18 @@ def read_history(lines: Iterable[bytes], name: str = "history") -> History:
     """
     reader = Reader(name)
     reader.read(lines)
+    return reader.history()
+
+
+def from_operations(
+    operations: Iterable[Mapping[str, object]], meta: Mapping[str, object] | None = None, *, name: str = "history"
+) -> History:
+    """A History from operations that are not lines of a file, each with the fields of a line (docs/checker.md).
+
+    `meta` has the fields of a first line's `meta`. Operations count from line 1 in what is said of them.
+
+    Raises UsageError, with `name` and the operation's number, for a field that is broken or not covered.
+    """
+    reader = Reader(name)
+    reader.take(operations, meta)
     return reader.history()

@@ -10,10 +10,13 @@ from enum import Enum
 import numpy as np
 
 from chaos.checker.explain import invented, unordered
+from chaos.checker.full import judge, written
 from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
 from chaos.checker.model import NEVER, History, Kind, Outcome
-from chaos.checker.order import RealTime
+from chaos.checker.order import RealTime, check_order
+from chaos.checker.progress import check_progress
+from chaos.checker.replay import Answer as Order
 from chaos.checker.revisions import decide
 from chaos.checker.rows import leased_keys
 from chaos.checker.search import Answer, Limit
@@ -93,7 +96,9 @@ Found = tuple[Verdict, Violation | None, str, dict[int, int]]
 
 
 def _decide(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
-    wrong = check_serializable(history) or check_leases(history) or (check_watches(history, events) if events else None)
+    if history.actions:
+        return _whole(history, events, known, limit)
+    wrong = _apart(history, events)
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
     ok = history.outcome == Outcome.OK
@@ -124,6 +129,47 @@ def _nothing_acknowledged(history: History) -> str:
         if count
     )
     return f"there is nothing to judge: no operation was acknowledged ({outcomes})"
+
+
+def _whole(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
+    """Operations beyond the columns: what these say first, as it explains better; then all of it in exact form."""
+    wrong = _apart(history, events)
+    if wrong is None and not history.acknowledged:
+        return Verdict.UNKNOWN, None, _nothing_acknowledged(history), {}
+    if wrong is None:
+        wrong = check_order(history, RealTime(history), history.takes_revision())
+    evidence = sorted({*told(history, events), *known})
+    if wrong is None and not history.vague and _all_numbered(history):
+        relaxed = replace(history, meta=replace(history.meta, closed_world=False))
+        wrong = decide(relaxed, evidence).violation
+    if wrong is not None:
+        return Verdict.VIOLATION, wrong, "", {}
+    result, found = judge(history, evidence, deadline=limit.deadline, places=limit.places)
+    if found is not None:
+        return Verdict.VIOLATION, found, "", {}
+    if result.answer != Order.YES:
+        return _gave_up(limit)
+    if events and result.forced and result.store is not None:
+        wrong = check_watches(history, events, written(history, result.store))
+        if wrong is not None:
+            return Verdict.VIOLATION, wrong, "", {}
+    return Verdict.LINEARIZABLE, None, "", {}
+
+
+def _apart(history: History, events: Sequence[Event]) -> Violation | None:
+    """What needs no order: reads that go back on one member, leases by the clock, watches."""
+    wrong = check_serializable(history) or check_leases(history, gone_by_ns=history.meta.leases_gone_by_ns)
+    if wrong is None and events:
+        wrong = check_watches(history, events) or check_progress(events)
+    return wrong
+
+
+def _all_numbered(history: History) -> bool:
+    """Whether every acknowledged answer that could have a revision has one."""
+    quiet = np.isin(history.kind, (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE))
+    for row, action in history.actions.items():
+        quiet[row] |= bool(action.answer) or action.kind == "lease_ttl"
+    return bool(((history.outcome != Outcome.OK) | quiet | (history.revision >= 0)).all())
 
 
 def _search(history: History, limit: Limit) -> Found:

@@ -7,9 +7,36 @@ from typing import Any
 
 import orjson
 
+from chaos.checker.fields import extra, refusal
 from chaos.checker.reading import NEXT, prefix_end
 from chaos.checker.watches import Event, EventKind
 from machine.errors import UsageError
+
+COMMON = frozenset({"watch", "event", "ns", "member"})
+WRITE = frozenset({"key", "mod_revision", "create_revision", "prev_value"})
+FIELDS = {
+    EventKind.CREATED: frozenset(
+        {
+            "key",
+            "range_end",
+            "prefix",
+            "start_revision",
+            "revision",
+            "filters",
+            "prev_kv",
+            "fragment",
+            "progress_notify",
+        }
+    ),
+    EventKind.PUT: WRITE | {"value"},
+    EventKind.DELETE: WRITE,
+    EventKind.PROGRESS: frozenset({"revision"}),
+    EventKind.COMPACTED: frozenset({"compact_revision"}),
+    EventKind.CANCELED: frozenset({"error"}),
+    EventKind.REQUESTED: frozenset({"within_ns"}),
+}
+FILTERS = {"noput": "put", "nodelete": "delete"}
+"""As etcd names them (E api/etcdserverpb/rpc.proto, WatchCreateRequest.FilterType)."""
 
 
 def read_watch(lines: Iterable[bytes], name: str = "watch") -> list[Event]:
@@ -42,6 +69,10 @@ def _broken(name: str, number: int, what: str) -> UsageError:
 
 def _event(line: dict[str, Any], number: int) -> Event:
     kind, watch = EventKind(line["event"]), str(line["watch"])
+    names = extra(line, COMMON | FIELDS.get(kind, frozenset()))
+    if names:
+        raise ValueError(refusal(f"this line of a watch ({kind.value})", names[0]))
+    ns = line.get("ns") or 0
     if kind in (EventKind.PUT, EventKind.DELETE):
         mod = _revision(line["mod_revision"])
         value = line["value"] if kind == EventKind.PUT else None
@@ -57,6 +88,7 @@ def _event(line: dict[str, Any], number: int) -> Event:
             create=line.get("create_revision") or 0,
             previous=line.get("prev_value"),
             has_previous="prev_value" in line,
+            ns=ns,
         )
     if kind == EventKind.CREATED:
         key, end = line["key"], line.get("range_end")
@@ -64,12 +96,17 @@ def _event(line: dict[str, Any], number: int) -> Event:
             end = prefix_end(key)
         start = line.get("start_revision") or 0
         revision = _revision(line["revision"]) if not start else line.get("revision") or 0
-        return Event(number, watch, kind, key, end=end, revision=revision, start=start)
+        without = frozenset(FILTERS[one] for one in line.get("filters") or ())
+        return Event(number, watch, kind, key, end=end, revision=revision, start=start, ns=ns, without=without)
+    if kind == EventKind.REQUESTED:
+        if type(line["ns"]) is not int or type(line.get("within_ns", 0)) is not int:
+            raise ValueError("ns or within_ns of a request is not an integer")
+        return Event(number, watch, kind, ns=line["ns"], within=line.get("within_ns") or 0)
     if kind == EventKind.PROGRESS:
-        return Event(number, watch, kind, revision=_revision(line["revision"]))
+        return Event(number, watch, kind, revision=_revision(line["revision"]), ns=ns)
     if kind == EventKind.COMPACTED:
         return Event(number, watch, kind, revision=_revision(line["compact_revision"]))
-    return Event(number, watch, kind)
+    return Event(number, watch, kind, ns=ns)
 
 
 def _revision(revision: object) -> int:

@@ -13,11 +13,12 @@ The promises are etcd's own (learning/api_guarantees.md, "Watch APIs"); what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Self
 
+from chaos.checker.action_reading import covers
 from chaos.checker.model import NULL, History, Outcome
 from chaos.checker.rows import Compiled, compile_rows, effects, leased_keys, unknown_writes
 from chaos.checker.violation import Violation, violation
@@ -32,6 +33,8 @@ class EventKind(Enum):
     PROGRESS = "progress"
     COMPACTED = "compacted"
     CANCELED = "canceled"
+    REQUESTED = "requested"
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class Event:
     create: int = 0
     previous: str | int | None = None
     has_previous: bool = False
+    ns: int = 0
+    within: int = 0
+    """Of `requested`: ns until the notice has to be there; 0: nothing is asked of it."""
+    without: frozenset[str] = frozenset()
+    """Of `created`: kinds of event that it does not want (put, delete)."""
 
     def text(self) -> str:
         """For a person."""
@@ -63,6 +71,8 @@ class Event:
             EventKind.PROGRESS: f"progress notice at revision {self.revision}",
             EventKind.COMPACTED: f"compacted up to revision {self.revision}",
             EventKind.CANCELED: "canceled",
+            EventKind.REQUESTED: f"progress notice requested at {self.ns} ns, to come within {self.within} ns",
+            EventKind.CLOSED: f"closed by its client at {self.ns} ns",
         }
         return f"watch line {self.line}: watch {self.watch}, {said[self.kind]}"
 
@@ -77,6 +87,8 @@ class Stream:
     """One logical watch as far as it has been read."""
 
     created: Event
+    keeps: bool = True
+    """Whether this etcd promises what happened at the compact revision itself to a watch that begins there."""
     begin: int = 0
     """First revision it has to tell of."""
     told: int = 0
@@ -90,12 +102,14 @@ class Stream:
     gone: list[tuple[int, int]] = field(default_factory=list)
     """Spans of revisions that were compacted away before a resumption reached them."""
     values: dict[str, str | int | None] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
+    """Revisions at which it began or was resumed."""
 
     @classmethod
-    def of(cls, created: Event) -> Self:
+    def of(cls, created: Event, *, keeps: bool = True) -> Self:
         """A watch that was just created: it tells from the revision it asked for, or from the next one on."""
         begin = created.start or created.revision + 1
-        return cls(created, begin=begin, told=begin - 1, high=begin - 1)
+        return cls(created, keeps=keeps, begin=begin, told=begin - 1, high=begin - 1, starts={begin})
 
     def covers(self, key: str) -> bool:
         """Whether it asked for this key."""
@@ -107,18 +121,22 @@ class Stream:
         if event.kind == EventKind.CREATED:
             return self._resume(event)
         if event.kind == EventKind.COMPACTED:
-            if event.revision > self.told:
-                self.gone.append((self.told + 1, event.revision))
+            last = event.revision - (1 if self.keeps else 0)
+            if last > self.told:
+                self.gone.append((self.told + 1, last))
                 self.values.clear()
             return None
         if event.kind == EventKind.PROGRESS:
             return self._progress(event)
-        return None if event.kind == EventKind.CANCELED else self._event(event)
+        quiet = (EventKind.CANCELED, EventKind.REQUESTED, EventKind.CLOSED)
+        return None if event.kind in quiet else self._event(event)
 
     def _resume(self, event: Event) -> Violation | None:
         start = event.start or event.revision + 1
-        if event.key != self.created.key or event.end != self.created.end:
+        same = (event.key, event.end, event.without) == (self.created.key, self.created.end, self.created.without)
+        if not same:
             return broken("watch resumption", "A resumed watch asks for other keys.", [self.created, event])
+        self.starts.add(start)
         if start > self.told + 1:
             # the client itself skipped these, so nobody owes them
             self.gone.append((self.told + 1, start - 1))
@@ -142,8 +160,8 @@ class Stream:
         if before is not None and (at not in self.again or (before.kind, before.value) != (event.kind, event.value)):
             return broken("watch duplicate", "One event was told twice.", [before, event], event.key)
         wrong, shown = "", [event]
-        if not self.covers(event.key):
-            wrong, shown = "It was not asked for this key.", [self.created, event]
+        if not self.covers(event.key) or event.kind.value in self.created.without:
+            wrong, shown = "It was not asked for this.", [self.created, event]
         elif event.mod < self.begin and before is None:
             wrong, shown = "It is from before the start of the watch.", [self.created, event]
         elif last is not None and event.mod < last.mod:
@@ -163,18 +181,39 @@ class Stream:
         return None
 
 
-def check_watches(history: History, events: Iterable[Event]) -> Violation | None:
-    """The first promise broken, by the events themselves or against the history."""
+Known = Mapping[int, Mapping[int, tuple[int, int]]]
+"""Revision -> key -> (value, row): everything that was written, where that is certain."""
+
+
+def keeps_compacted(version: str) -> bool:
+    """Whether a watch from the compact revision on is told of a delete there: E#18089, from 3.5.16 and 3.4.34 on.
+
+    Without a version (or with one that is none) the promise of the supported versions holds.
+    """
+    numbers = version.removeprefix("v").split("-")[0].split(".")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        return True
+    major, minor, patch = map(int, numbers)
+    least = {(3, 5): 16, (3, 4): 34}.get((major, minor))
+    return patch >= least if least is not None else (major, minor) > (3, 5)
+
+
+def check_watches(history: History, events: Iterable[Event], known: Known | None = None) -> Violation | None:
+    """The first promise broken, by the events themselves or against the history.
+
+    `known` is all that was written, for histories of which the columns do not tell it.
+    """
     streams: dict[str, Stream] = {}
+    keeps = keeps_compacted(history.meta.etcd_version)
     for event in events:
         stream = streams.get(event.watch)
         if stream is None:
-            streams[event.watch] = Stream.of(event)
+            streams[event.watch] = Stream.of(event, keeps=keeps)
             continue
         wrong = stream.take(event)
         if wrong is not None:
             return wrong
-    return _agree(streams) or _against(history, streams)
+    return _agree(streams) or _against(history, streams, known)
 
 
 class Told(NamedTuple):
@@ -216,12 +255,12 @@ def _agree(streams: dict[str, Stream]) -> Violation | None:
     return None
 
 
-def _against(history: History, streams: dict[str, Stream]) -> Violation | None:
+def _against(history: History, streams: dict[str, Stream], known: Known | None) -> Violation | None:
     """Events against the writes of the history."""
     compiled = compile_rows(history)
     if isinstance(compiled, Violation):
         return compiled
-    writes = Writes(history, compiled)
+    writes = Writes(history, compiled, known)
     for stream in streams.values():
         for event in stream.events.values():
             wrong = writes.contradicts(event)
@@ -236,10 +275,11 @@ def _against(history: History, streams: dict[str, Stream]) -> Violation | None:
 class Writes:
     """What the history says was written, by revision; and what may have been."""
 
-    def __init__(self, history: History, compiled: Compiled) -> None:
+    def __init__(self, history: History, compiled: Compiled, known: Known | None) -> None:
         self.history = history
         table = compiled.writes
-        self.at: dict[int, dict[int, tuple[int, int]]] = {}
+        self.whole = known is not None
+        self.at: dict[int, dict[int, tuple[int, int]]] = {at: dict(here) for at, here in (known or {}).items()}
         for key, revision, value, row in zip(
             table.key.tolist(), table.revision.tolist(), table.value.tolist(), table.row.tolist(), strict=True
         ):
@@ -261,6 +301,8 @@ class Writes:
         key = self.numbers.get(event.key)
         if key is None:
             return None  # a key of other writers
+        if not self.whole and any(covers(first, end, event.key) for first, end in self.history.vague):
+            return None
         value = NULL if event.kind == EventKind.DELETE else self.values.get(event.value, -1)
         here = self.at.get(event.mod)
         if here is not None:
@@ -300,8 +342,12 @@ class Writes:
                 continue
             if any(low <= revision <= high for low, high in stream.gone):
                 continue
-            for key, (_, row) in self.at[revision].items():
+            for key, (value, row) in self.at[revision].items():
                 name = self.history.keys[key]
+                if ("delete" if value == NULL else "put") in stream.created.without:
+                    continue
+                if value == NULL and not stream.keeps and revision in stream.starts:
+                    continue  # compacted up to there, it may be gone
                 if stream.covers(name) and (revision, name) not in stream.events:
                     later = (event for at, event in stream.events.items() if at[0] > revision)
                     after = min(later, key=lambda event: event.mod, default=None)

@@ -1,0 +1,59 @@
+"""Of small histories of the whole KV API the checker says what trying everything says, in both directions."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from chaos.checker.verdict import Verdict, check
+from machine.errors import UsageError
+from tests.chaos.checker.small import lines_to_history
+from tests.chaos.checker.whole_reference import linearizable
+from tests.chaos.checker.whole_small import Line, Maker, damaged
+
+
+def history(seed: int) -> list[Line]:
+    """One small history, right or damaged."""
+    rnd = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    lines = Maker(rnd).lines(rnd.randint(2, 6), unknown=rnd.choice((0, 0, 0.3)), headers=rnd.choice((1, 1, 1, 0.6, 0)))
+    for _ in range(rnd.choice((0, 1, 1, 2))):
+        lines = damaged(lines, rnd)
+    return lines
+
+
+def compared(seed: int, decided: Counter[bool]) -> None:
+    """Both verdicts of one history are equal; a history that damage made unreadable does not count."""
+    lines = history(seed)
+    try:
+        read = lines_to_history(lines)
+    except UsageError:
+        return
+    expected = linearizable(lines)
+    report = check(read, seconds=20)
+    text = "\n".join(map(str, lines))
+    wanted = Verdict.LINEARIZABLE if expected else Verdict.VIOLATION
+    assert report.verdict == wanted, f"seed {seed}: {report.text()}\n{text}"
+    decided[expected] += 1
+
+
+def test_verdict_on_the_whole_api_is_that_of_brute_force() -> None:
+    decided: Counter[bool] = Counter()
+    for seed in range(250):
+        compared(seed, decided)
+    assert decided[True] > 50
+    assert decided[False] > 50
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_verdict_on_the_whole_api_is_that_of_brute_force_for_long() -> None:
+    """At least 1,000 histories, always others, and as many as some minutes allow."""
+    decided: Counter[bool] = Counter()
+    began = time.monotonic()
+    while sum(decided.values()) < 1000 or time.monotonic() < began + 240:
+        compared(random.SystemRandom().getrandbits(48), decided)
+    assert decided[True] > 200
+    assert decided[False] > 200
