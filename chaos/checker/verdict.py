@@ -13,6 +13,7 @@ from chaos.checker.explain import invented, unordered
 from chaos.checker.full import judge, written
 from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
+from chaos.checker.members import named
 from chaos.checker.model import NEVER, History, Kind, Outcome
 from chaos.checker.order import RealTime, check_order
 from chaos.checker.progress import check_progress
@@ -88,6 +89,7 @@ def check(
     started = time.monotonic()
     limit = Limit(started + seconds, places)
     verdict, found, reason, settled = _decide(history, events, known, limit)
+    found = None if found is None else named(history, events, found)
     spent = time.monotonic() - started
     return Report(verdict, len(history), len(history.keys), spent, found, reason, settled)
 

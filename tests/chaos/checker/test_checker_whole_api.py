@@ -47,6 +47,18 @@ def test_verdict_on_the_whole_api_is_that_of_brute_force() -> None:
     assert decided[False] > 50
 
 
+@pytest.mark.parametrize("unknown", [0, 0.01])
+def test_a_long_history_is_decided_and_a_lie_in_it_found(unknown: float) -> None:
+    for seed in range(4):
+        lines = Maker(random.Random(seed)).lines(600, unknown=unknown, headers=1)  # noqa: S311 - repeatable
+        assert check(lines_to_history(lines), seconds=20).verdict == Verdict.LINEARIZABLE
+        refused = [line for line in lines if line.get("succeeded") is False and line["op"] == "cas"]
+        refused[len(refused) // 2]["succeeded"] = True
+        report = check(lines_to_history(lines), seconds=20)
+        assert report.verdict == Verdict.VIOLATION
+        assert report.violation is not None
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_verdict_on_the_whole_api_is_that_of_brute_force_for_long() -> None:
