@@ -274,10 +274,22 @@ class _Replay:
         if not takes and op.revision > self.store.head:
             self._stuck(op, f"it changed nothing, and was answered revision {op.revision}")
             return None
+        if takes and op.action.revoke and self._shown_before(op):
+            self._stuck(op, f"it deleted keys, so it took revision {op.revision}, which had been answered before")
+            return None
         if takes and not self._meets(found.changes):
             self._stuck(op, f"others saw something else written at revision {op.revision}")
             return None
         return found
+
+    def _shown_before(self, op: Op) -> bool:
+        """Whether an answer had shown its revision before it was invoked; of all else that is known beforehand."""
+        n = self.at + 1
+        while n < len(self.chain) and self.chain[n].revision == op.revision:
+            if self.chain[n].ret < op.invoke:
+                return True
+            n += 1
+        return False
 
     def _meets(self, changes: Mapping[str, Cell | None]) -> bool:
         """Whether a write at the next revision leaves what was seen of it."""

@@ -178,7 +178,7 @@ def _numbered(history: History, told_: list[Told], limit: Limit) -> Found:
     if decision.violation is not None:
         return Verdict.VIOLATION, decision.violation, "", decision.settled
     undecided = (decision.undecided or set()) | leased_keys(history)
-    if not undecided:
+    if decision.undecided is None and not undecided:
         return Verdict.LINEARIZABLE, None, "", decision.settled
     steps = steps_of(history, RealTime(history))
     if history.meta.closed_world:
