@@ -258,7 +258,7 @@ class _Replay:
             self._take(op, done)
             self.at += 1
 
-    def _chained(self, op: Op) -> Done | None:
+    def _chained(self, op: Op) -> Done | None:  # noqa: PLR0911 - one reason after the other
         """What the next of the chain does, now that its revision has come; None: it contradicts."""
         found = outcomes(self.store, op.action, op.row, at=op.revision if op.serializable else None)[0]
         if isinstance(found, Wrong):
