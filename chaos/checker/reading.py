@@ -20,6 +20,8 @@ from chaos.checker.model import NEVER, NONE, Found, History, Kind, Meta, Outcome
 from chaos.checker.relaxed import Numbers, Relaxed, Values
 from machine.errors import UsageError
 
+__all__ = ["NEXT", "Reader", "from_operations", "prefix_end", "read_history"]
+
 KINDS = {name: int(Kind[name.upper()]) if name in PLAIN else int(Kind.OTHER) for name in MORE}
 OUTCOMES = {outcome.name.lower(): int(outcome) for outcome in Outcome}
 NEXT = "Record it again, or cut the file before that line."
@@ -181,7 +183,7 @@ class Reader:
         row = self.relaxed.row(action, op, outcome)
         if row.parts is not None:
             self.txns[self.rows] = Txn((), row.parts)
-        return int(row.kind), row.key, row.value, row.count, row.mod
+        return int(row.kind), row.key, row.value, row.told, row.mod
 
     def _error(self, number: int, what: str) -> UsageError:
         return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)

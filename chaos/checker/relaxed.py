@@ -42,7 +42,7 @@ class Row(NamedTuple):
     kind: Kind = Kind.OTHER
     key: int = NONE
     value: int = 0
-    count: int = NONE
+    told: int = NONE
     mod: int | None = None
     parts: tuple[Part, ...] | None = None
 
@@ -69,7 +69,7 @@ class Relaxed:
             ttl = op.get("ttl")
             told = 0 if action.answer else NONE if ttl is None else max(ttl, 0)
             kind = Kind.OTHER if action.answer and action.revoke else LEASES[action.kind]
-            return Row(kind, count=NONE if action.revoke else told)
+            return Row(kind, told=NONE if action.revoke else told)
         if action.answer or action.compact:
             return Row()
         if outcome != Outcome.OK:
@@ -79,7 +79,7 @@ class Relaxed:
             found = self._alone(parts[0], op)
             if found is not None:
                 return found
-        return Row(Kind.TXN, count=1, parts=tuple(one for part in parts for one in self._kept(part)))
+        return Row(Kind.TXN, told=1, parts=tuple(one for part in parts for one in self._kept(part)))
 
     def _name(self, action: Action) -> None:
         """Every key that it names is one of the history's."""
@@ -110,7 +110,7 @@ class Relaxed:
         if isinstance(part, Put) and not part.ignore_value:
             return Row(Kind.PUT, self.keys[part.key], self.values[part.value], mod=op.get("mod_revision"))
         if isinstance(part, Remove) and part.end is None:
-            return Row(Kind.DELETE, self.keys[part.key], count=NONE if part.deleted is None else part.deleted)
+            return Row(Kind.DELETE, self.keys[part.key], told=NONE if part.deleted is None else part.deleted)
         if isinstance(part, Read) and part.end is None and not part.at and not op.get("keys_only"):
             return Row(Kind.GET, self.keys[part.key], self.values[op.get("value")], mod=op.get("mod_revision"))
         return None

@@ -95,7 +95,7 @@ class Move(NamedTuple):
     """One way to go on."""
 
     kind: str
-    index: int = NONE
+    number: int = NONE
     done: Done = Done({})
     lease: str = ""
 
@@ -154,13 +154,15 @@ class _Replay:
         by_return = sorted((op.ret, n) for op, n in sure)
         by_invoke = sorted((op.invoke, n) for op, n in sure)
         returns, invokes = [ret for ret, _ in by_return], [invoke for invoke, _ in by_invoke]
-        highest, lowest = [], [LATE] * (len(by_invoke) + 1)
+        highest: list[int] = []
+        lowest = [LATE] * (len(by_invoke) + 1)
         for _, n in by_return:
             highest.append(max(n, highest[-1] if highest else n))
         for k in range(len(by_invoke) - 1, -1, -1):
             lowest[k] = min(by_invoke[k][1], lowest[k + 1])
         shown = sorted((op.ret, op.revision) for op in self.chain if op.serializable)
-        shown_at, most = [ret for ret, _ in shown], []
+        shown_at = [ret for ret, _ in shown]
+        most: list[int] = []
         for _, revision in shown:
             most.append(max(revision, most[-1] if most else revision))
         for op in (*self.free, *self.unknown):
@@ -171,8 +173,8 @@ class _Replay:
             if op.must:
                 op.high = lowest[bisect_left(invokes, op.ret + 1)]
             if op.must and op.revision >= 0:
-                beyond = next((n for n, other in enumerate(self.chain) if other.revision > op.revision), LATE)
-                op.high = min(op.high, beyond)
+                beyond = bisect_left(self.chain, op.revision + 1, key=lambda other: other.revision)
+                op.high = min(op.high, beyond if beyond < len(self.chain) else LATE)
 
     def _classes(self) -> list[int]:
         """Of each unknown one, the one before it that does the same: that one can do all it can."""
@@ -256,7 +258,7 @@ class _Replay:
             self._take(op, done)
             self.at += 1
 
-    def _chained(self, op: Op) -> Done | None:
+    def _chained(self, op: Op) -> Done | None:  # noqa: PLR0911 - one reason after the other
         """What the next of the chain does, now that its revision has come; None: it contradicts."""
         found = outcomes(self.store, op.action, op.row, at=op.revision if op.serializable else None)[0]
         if isinstance(found, Wrong):
@@ -272,10 +274,22 @@ class _Replay:
         if not takes and op.revision > self.store.head:
             self._stuck(op, f"it changed nothing, and was answered revision {op.revision}")
             return None
+        if takes and op.action.revoke and self._shown_before(op):
+            self._stuck(op, f"it deleted keys, so it took revision {op.revision}, which had been answered before")
+            return None
         if takes and not self._meets(found.changes):
             self._stuck(op, f"others saw something else written at revision {op.revision}")
             return None
         return found
+
+    def _shown_before(self, op: Op) -> bool:
+        """Whether an answer had shown its revision before it was invoked; of all else that is known beforehand."""
+        n = self.at + 1
+        while n < len(self.chain) and self.chain[n].revision == op.revision:
+            if self.chain[n].ret < op.invoke:
+                return True
+            n += 1
+        return False
 
     def _meets(self, changes: Mapping[str, Cell | None]) -> bool:
         """Whether a write at the next revision leaves what was seen of it."""
@@ -411,16 +425,16 @@ class _Replay:
             self._take(self.chain[self.at], move.done)
             self.at += 1
         elif move.kind == "free":
-            self._take(self.free[move.index], move.done)
-            self.taken |= 1 << move.index
+            self._take(self.free[move.number], move.done)
+            self.taken |= 1 << move.number
         elif move.kind == "foreign":
-            store.head = move.index
+            store.head = move.number
         elif move.kind == "expiry":
             store.write(move.done.changes)
             store.dead |= {move.lease}
         else:
-            self._take(self.unknown[move.index], move.done)
-            self.used |= 1 << move.index
+            self._take(self.unknown[move.number], move.done)
+            self.used |= 1 << move.number
 
 
 def _rank(op: Op) -> int:

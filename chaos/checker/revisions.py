@@ -157,7 +157,7 @@ class Path:
             return self._violated(found)
         wanted, left = found
         left |= self._refused(match, left | {window.key for window in wanted})
-        closed = self.history.meta.closed_world
+        closed, unsure = self.history.meta.closed_world, False
         taken = frozenset(self.writes.revision.tolist()) if wanted or closed else frozenset()
         try:
             if closed and not left:
@@ -168,7 +168,8 @@ class Path:
                 raise Undecided({window.key for window in wanted})
         except Undecided as open_:
             left |= open_.keys
-        if left:
+            unsure = True  # also where there are no keys: a revoke may be all there is
+        if left or unsure:
             return self._undecided(left)
         self.settled.update((window.row, 0) for window in wanted)
         return Decision(settled=self.settled)

@@ -13,6 +13,7 @@ from chaos.checker.explain import invented, unordered
 from chaos.checker.full import judge, written
 from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
+from chaos.checker.members import named
 from chaos.checker.model import NEVER, History, Kind, Outcome
 from chaos.checker.order import RealTime, check_order
 from chaos.checker.progress import check_progress
@@ -88,6 +89,7 @@ def check(
     started = time.monotonic()
     limit = Limit(started + seconds, places)
     verdict, found, reason, settled = _decide(history, events, known, limit)
+    found = None if found is None else named(history, events, found)
     spent = time.monotonic() - started
     return Report(verdict, len(history), len(history.keys), spent, found, reason, settled)
 
@@ -193,7 +195,7 @@ def _numbered(history: History, told_: list[Told], limit: Limit) -> Found:
     if decision.violation is not None:
         return Verdict.VIOLATION, decision.violation, "", decision.settled
     undecided = (decision.undecided or set()) | leased_keys(history)
-    if not undecided:
+    if decision.undecided is None and not undecided:
         return Verdict.LINEARIZABLE, None, "", decision.settled
     steps = steps_of(history, RealTime(history))
     if history.meta.closed_world:

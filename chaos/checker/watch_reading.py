@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from chaos.checker.action_reading import prefix_end
 from chaos.checker.fields import extra, refusal
-from chaos.checker.reading import NEXT, prefix_end
+from chaos.checker.reading import NEXT
 from chaos.checker.watches import Event, EventKind
 from machine.errors import UsageError
 
@@ -96,8 +97,14 @@ def _event(line: dict[str, Any], number: int) -> Event:
             end = prefix_end(key)
         start = line.get("start_revision") or 0
         revision = _revision(line["revision"]) if not start else line.get("revision") or 0
-        without = frozenset(FILTERS[one] for one in line.get("filters") or ())
-        return Event(number, watch, kind, key, end=end, revision=revision, start=start, ns=ns, without=without)
+        wanted = line.get("filters") or ()
+        if not set(wanted) <= set(FILTERS):
+            raise ValueError("filters may be noput and nodelete")
+        member = str(line.get("member") or "")
+        without = frozenset(FILTERS[one] for one in wanted)
+        return Event(
+            number, watch, kind, key, end=end, revision=revision, start=start, ns=ns, member=member, without=without
+        )
     if kind == EventKind.REQUESTED:
         if type(line["ns"]) is not int or type(line.get("within_ns", 0)) is not int:
             raise ValueError("ns or within_ns of a request is not an integer")

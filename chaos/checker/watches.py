@@ -59,6 +59,8 @@ class Event:
     ns: int = 0
     within: int = 0
     """Of `requested`: ns until the notice has to be there; 0: nothing is asked of it."""
+    member: str = ""
+    """Of `created`: who was asked."""
     without: frozenset[str] = frozenset()
     """Of `created`: kinds of event that it does not want (put, delete)."""
 

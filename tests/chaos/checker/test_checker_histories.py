@@ -89,3 +89,13 @@ def test_a_delete_at_the_compact_revision_is_promised_by_some_versions_only(
             lines[0]["meta"]["etcd_version"] = version
         (tmp_path / path.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert verdict(tmp_path / "history.jsonl") == right
+
+
+@pytest.mark.parametrize("name", ["row1-18667-3.6.16-compacted", "row1-18667-3.6.16-future"])
+def test_the_member_that_went_its_own_way_is_named(name: str) -> None:
+    """E#18667: the member that was asked refused what the others applied."""
+    report = check_file(HISTORIES / name / "history.jsonl", seconds=20)
+    lines = [json.loads(line) for line in (HISTORIES / name / "history.jsonl").read_text().splitlines()]
+    asked = next(line["member"] for line in lines if line.get("outcome") == "fail")
+    others = " and ".join(sorted({"etcd1", "etcd2", "etcd3"} - {asked}))
+    assert f"{asked} disagrees with {others} from revision 5 on" in report.text()

@@ -150,3 +150,23 @@ def test_hashes_of_different_revisions_say_nothing(other: Hash) -> None:
     assert found is None
     assert "different revisions" in reason
     assert check_hashes([other])[1] == "only 1 members answered"
+
+
+def test_a_lease_is_not_gone_within_the_time_that_was_granted() -> None:
+    def told(name: str, at_seconds: float, **more: object) -> Line:
+        at = int(at_seconds * SECOND)
+        return lease(name, (at, at + 10), 0) | more
+
+    assert check_leases(lines_to_history([*leased(), told("lease_keepalive", 3)])) is not None
+    assert check_leases(lines_to_history([*leased(), told("lease_keepalive", 5.1)])) is None
+    gone: Line = {"ttl": None, "answer": "not_found"}
+    assert check_leases(lines_to_history([*leased(), told("lease_ttl", 3, **gone)])) is not None
+    assert check_leases(lines_to_history([*leased(), told("lease_ttl", 5.1, **gone)])) is None
+    revoked = told("lease_revoke", 2) | {"ttl": None}
+    assert check_leases(lines_to_history([*leased(), revoked, told("lease_ttl", 3, **gone)])) is None
+
+
+def test_leases_that_should_be_gone_are_judged_with_the_history() -> None:
+    there = op("get", 1, (60 * SECOND, 60 * SECOND + 10), value="1", revision=2)
+    assert verdict(*leased(there)) == Verdict.LINEARIZABLE
+    assert verdict({"meta": {"leases_gone_by_ns": 30 * SECOND}}, *leased(there)) == Verdict.VIOLATION

@@ -47,6 +47,18 @@ def test_verdict_on_the_whole_api_is_that_of_brute_force() -> None:
     assert decided[False] > 50
 
 
+@pytest.mark.parametrize("unknown", [0, 0.01])
+def test_a_long_history_is_decided_and_a_lie_in_it_found(unknown: float) -> None:
+    for seed in range(4):
+        lines = Maker(random.Random(seed)).lines(600, unknown=unknown, headers=1)  # noqa: S311 - repeatable
+        assert check(lines_to_history(lines), seconds=20).verdict == Verdict.LINEARIZABLE
+        refused = [line for line in lines if line.get("succeeded") is False and line["op"] == "cas"]
+        refused[len(refused) // 2]["succeeded"] = True
+        report = check(lines_to_history(lines), seconds=20)
+        assert report.verdict == Verdict.VIOLATION
+        assert report.violation is not None
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_verdict_on_the_whole_api_is_that_of_brute_force_for_long() -> None:
@@ -57,3 +69,22 @@ def test_verdict_on_the_whole_api_is_that_of_brute_force_for_long() -> None:
         compared(random.SystemRandom().getrandbits(48), decided)
     assert decided[True] > 200
     assert decided[False] > 200
+
+
+def test_found_by_chance_and_kept() -> None:
+    """Histories on which the two once differed."""
+    decided: Counter[bool] = Counter()
+    for seed in (249, 1171, 1424, 1826, 2662, 25123):
+        compared(seed, decided)
+    assert sum(decided.values()) >= 5
+    revoked = {"process": 1, "op": "lease_revoke", "lease": "7", "outcome": "ok", "revision": 3}
+    lines: list[Line] = [
+        {"meta": {"base_revision": 1}},
+        {"process": 0, "op": "put", "key": "b", "value": "1", "lease": "7", "outcome": "ok", "revision": 2}
+        | {"invoke_ns": 4, "return_ns": 11, "prev_kv": None},
+        {"process": 2, "op": "get", "key": "b", "value": "1", "outcome": "ok", "revision": 3}
+        | {"invoke_ns": 14, "return_ns": 22, "version": 1},
+        revoked | {"invoke_ns": 24, "return_ns": 45},
+    ]
+    assert check(lines_to_history(lines)).verdict == Verdict.VIOLATION
+    assert not linearizable(lines)

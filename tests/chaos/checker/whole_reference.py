@@ -243,7 +243,7 @@ class Brute:
             return either
         return True
 
-    def holds(self, one: Line, kv: Kv | None) -> bool | None:  # noqa: PLR0911 - one rule after the other
+    def holds(self, one: Line, kv: Kv | None) -> Any:  # noqa: PLR0911 - one rule after the other
         result = one.get("result", "=")
         if "value" in one:
             if one["value"] is None:

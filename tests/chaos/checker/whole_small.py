@@ -38,7 +38,7 @@ class Etcd:
         if keys:
             self.commit()
 
-    def holds(self, one: Line) -> bool:
+    def holds(self, one: Line) -> Any:
         kv = self.now.get(one["key"])
         result = one.get("result", "=")
         if "value" in one:
@@ -227,10 +227,11 @@ class Maker:
 
     def several(self) -> list[Line]:
         """Parts that etcd takes: no key is written twice."""
-        parts, written = [], set()
+        parts: list[Line] = []
+        written: set[str] = set()
         for _ in range(self.rnd.randint(1, 2)):
             part = self.simple(self.rnd.choice(("put", "put", "get", "delete", "range")))
-            touched = set(self.keys) if part.get("range_end") else {part.get("key")}
+            touched = set(self.keys) if part.get("range_end") else {part["key"]}
             if part["op"] in ("put", "delete"):
                 if touched & written:
                     continue
