@@ -53,6 +53,8 @@ class Finding:
     """The member or the alarm that it is about; 0: none."""
     node: str = ""
     """The node that it is about; "": none."""
+    alarm: str = ""
+    """The alarm that it is about: NOSPACE or CORRUPT; "": none."""
     grave: bool = True
     """Whether a cluster like this is not the one that the lab describes; else it is only worth knowing."""
 
@@ -268,6 +270,7 @@ def _alarm(alarm: Alarm, known: Membership | None) -> Finding:
         by_heal=True,
         member_id=alarm.member_id,
         node=node,
+        alarm=alarm.kind,
     )
 
 

@@ -17,7 +17,7 @@ from chaos.faults import records
 from chaos.lab.lab import Lab
 from chaos.member import journal, replacement
 from infra.cluster import Alarm, EndpointStatus
-from infra.findings import Finding, Membership, Observed, alarms_of, compare, examine, observe, url_of
+from infra.findings import Finding, Membership, Observed, compare, examine, observe, url_of
 from machine.errors import DeadlineError, LabError
 from machine.log import Heartbeat, Say
 
@@ -194,23 +194,22 @@ class Recovery:
 
     def _alarm(self, finding: Finding) -> bool:
         """Disarm an alarm whose cause is gone, or make it go; whether the cluster was changed."""
-        of = [one for one in alarms_of(self._seen.statuses) if one.member_id == finding.member_id]
-        if self._tries["alarm", finding.member_id, ""] >= TRIES * len(of):
+        key, alarm = (finding.alarm, finding.member_id, ""), Alarm(finding.member_id, finding.alarm)
+        if self._tries[key] >= TRIES:
             return False
-        self._tries["alarm", finding.member_id, ""] += 1
-        acted = False
-        for alarm in of:
-            with contextlib.suppress(LabError):
-                listed = self._seen.members is None or any(one.id == alarm.member_id for one in self._seen.members)
-                if not listed:
-                    acted |= self._disarm(alarm, finding, "disarmed, as that member is gone")
-                elif alarm.kind == "CORRUPT":
-                    acted |= self._corrupt(alarm, finding)
-                elif alarm.kind == "NOSPACE":
-                    acted |= self._no_space(alarm, finding)
-        return acted
+        with contextlib.suppress(LabError):
+            listed = self._seen.members is None or any(one.id == alarm.member_id for one in self._seen.members)
+            if not listed:
+                return self._disarm(alarm, finding, "disarmed, as that member is gone")
+            if alarm.kind == "CORRUPT":
+                return self._corrupt(alarm, finding)
+            if alarm.kind == "NOSPACE":
+                self._tries[key] += 1
+                return self._no_space(alarm, finding)
+        return False
 
     def _disarm(self, alarm: Alarm, finding: Finding, done: str) -> bool:
+        self._tries[alarm.kind, alarm.member_id, ""] += 1
         self._lab.cluster.disarm(alarm)
         self._note(Mended(finding.what, "etcd", done, ok=True))
         return True

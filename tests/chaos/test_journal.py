@@ -124,6 +124,26 @@ def test_why_a_unit_does_not_start_is_said_in_systemds_words(said: str, reason: 
     assert remedy in found.remedy
 
 
+def test_systemds_lines_about_one_start_come_in_any_order() -> None:
+    """As systemd 252 wrote them on a node: the child's own lines now and then before the one that begins the start."""
+    text = """\
+etcd.service: Scheduled restart job, restart counter is at 16.
+Stopped etcd.service - etcd, member etcd3.
+etcd.service: Failed to locate executable /usr/local/bin/etcd: Permission denied
+etcd.service: Failed at step EXEC spawning /usr/local/bin/etcd: Permission denied
+Starting etcd.service - etcd, member etcd3...
+etcd.service: Main process exited, code=exited, status=203/EXEC
+etcd.service: Failed with result 'exit-code'.
+Failed to start etcd.service - etcd, member etcd3.
+etcd.service: Scheduled restart job, restart counter is at 17.
+Stopped etcd.service - etcd, member etcd3.
+"""
+    twice = text + text.replace("is at 17", "is at 18")
+    found = trouble(stopped(twice), "etcd3")
+    assert found is not None
+    assert found.reason == "/usr/local/bin/etcd: Permission denied"
+
+
 def test_a_unit_that_runs_or_says_nothing_has_no_trouble() -> None:
     said = excerpts("3.6")["start-port"]
     assert trouble(stopped(said, active="active", sub="running"), "etcd1") is None

@@ -33,7 +33,7 @@ def test_a_foreign_member_is_named_makes_scenarios_inconclusive_and_is_healed(me
 
     def added() -> None:
         done = lab.lab("ctl", "etcd1", "member", "add", "extra", f"--peer-urls={url}")
-        if not done.ok:
+        if not done.ok and "already exists" not in done.stderr:  # a try that timed out and happened all the same
             raise Pending(done.stderr)
 
     wait_until(added, "member add", seconds=60, every=2)
@@ -67,7 +67,7 @@ def test_a_program_that_cannot_be_executed_is_said_and_not_waited_for(mended: St
         assert f"./lab ssh etcd3 chmod 755 {program}" in done.stderr
         assert "asked to start" in done.stderr
         assert "etcd inactive (etcd3): mended" not in done.stderr
-        assert took < 60, "a heal of a whole lab takes some 10 s of these under emulation"
+        assert took < 90, "a heal of a whole lab takes some 10 s of these under emulation"
     finally:
         lab.ok("ssh", "etcd3", "chmod", "755", program)
 
