@@ -28,7 +28,7 @@ from machine.waiting import Pending, wait_until
 
 _CONSOLE_LINES: Final = 25
 _PROBE_SECONDS: Final = 10.0
-"""An emulated machine on a busy host takes seconds to start the sshd that sends the banner; another try starts over."""
+"""An emulated machine on a busy host takes seconds to start the sshd that greets; asking again starts over."""
 _LOGIN_SECONDS: Final = 30.0
 
 

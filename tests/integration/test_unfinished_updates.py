@@ -182,9 +182,10 @@ def test_a_service_that_was_stopped_is_repaired_by_up_though_the_engine_finds_no
     lab: Stack, key: str
 ) -> None:
     before = installed(lab)
-    lab.ok("ssh", "etcd3", "systemctl", "stop", "etcd")
+    last = load(lab.paths).node_names[-1]
+    lab.ok("ssh", last, "systemctl", "stop", "etcd")
     done = lab.ok("up", seconds=600)
-    assert "Not healthy: etcd3" in done.stderr
+    assert f"Not healthy: {last}" in done.stderr
     as_before(lab, before, key)
 
 
