@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
 
         Exit 0 linearizable, 1 violation, 3 unknown, as when nothing was acknowledged.
         """
+        from chaos.checker.errors import HistoryError
         from chaos.checker.formats.choices import choose
         from chaos.checker.formats.judging import convert, judge
         from chaos.checker.formats.opening import find, open_foreign
@@ -46,22 +47,25 @@ def register(app: typer.Typer) -> None:
 
         if timeout <= 0:
             raise UsageError("--timeout must be more than 0 seconds", where="--timeout")
-        choices = choose(form, model, initial, failed_cas)
-        place = find(history, form)
-        found: Any
-        if place.format == OURS:
-            if choices.given or out is not None:
-                raise UsageError(
-                    "--model, --initial, --failed-cas and --convert are for other tools' histories, and this is ours",
-                    where=str(place.path),
-                    next="Leave them out, or name its format with --format.",
-                )
-            found = check_run(place.path, seconds=timeout)
-        else:
-            foreign = open_foreign(place, choices)
-            if out is not None:
-                convert(foreign, place.path, out)
-            found = judge(foreign, place.path, seconds=timeout)
+        try:
+            choices = choose(form, model, initial, failed_cas)
+            place = find(history, form)
+            found: Any
+            if place.format == OURS:
+                if choices.given or out is not None:
+                    raise UsageError(
+                        "--model, --initial, --failed-cas and --convert are for other tools' histories; this is ours",
+                        where=str(place.path),
+                        next="Leave them out, or name its format with --format.",
+                    )
+                found = check_run(place.path, seconds=timeout)
+            else:
+                foreign = open_foreign(place, choices)
+                if out is not None:
+                    convert(foreign, place.path, out)
+                found = judge(foreign, place.path, seconds=timeout)
+        except HistoryError as error:
+            raise UsageError(error.what, where=error.where, next=error.next) from error
         if as_json:
             import orjson
 

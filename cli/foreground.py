@@ -56,8 +56,8 @@ def run(
         )
     except FileNotFoundError as error:
         raise ToolError(f"{argv[0]} is not installed", next="Run ./lab setup.") from error
-    ends_with_us(child.pid, signal.SIGINT if gently else signal.SIGKILL, gently)
     with _passing_on(child) as interrupted, _terminal_back(terminal):
+        ends_with_us(child.pid, signal.SIGINT if gently else signal.SIGKILL, gently)
         status = _wait(child, seconds)
     if status is None:
         raise DeadlineError(f"{argv[0]} did not end", seconds=seconds or 0.0)

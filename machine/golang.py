@@ -62,8 +62,8 @@ class Go:
             child = subprocess.Popen(
                 argv, cwd=cwd, env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
             )
-            ends_with_us(child.pid)
             try:
+                ends_with_us(child.pid)
                 while child.poll() is None:
                     try:
                         child.wait(timeout=HEARTBEAT_SECONDS)

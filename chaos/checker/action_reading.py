@@ -40,7 +40,7 @@ ANSWERS = {
 }
 
 
-class Broken(Exception):  # noqa: N818 - becomes a UsageError with file and line
+class Broken(Exception):  # noqa: N818 - becomes a HistoryError with file and line
     """What is wrong with one line."""
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chaos.checker.model import NEVER, NONE, NULL, History, Kind, Outcome
-from chaos.checker.rows import effects
 from chaos.checker.search import Answer, Limit, Result, World, search
-from chaos.checker.steps import Step
+from chaos.checker.specification import Step
+from chaos.checker.tables import effects
 from chaos.checker.violation import Violation, violation
 
 SHRINK_SECONDS = 0.6

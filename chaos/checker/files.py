@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chaos.checker.errors import HistoryError
+from chaos.checker.history_reader import read_history
 from chaos.checker.model import History
-from chaos.checker.reading import read_history
 from chaos.checker.verdict import Report, check
-from chaos.checker.watch_reading import read_watch
+from chaos.checker.watch_reader import read_watch
 from chaos.checker.watches import Event
-from machine.errors import UsageError
 
 WATCH = "watch.jsonl"
 
@@ -17,13 +17,13 @@ WATCH = "watch.jsonl"
 def load_history(path: Path) -> History:
     """Read a history file.
 
-    Raises UsageError when there is no such file, or with file and line when it is broken.
+    Raises HistoryError when there is no such file, or with file and line when it is broken.
     """
     try:
         with path.open("rb") as lines:
             return read_history(lines, str(path))
     except OSError as error:
-        raise UsageError(
+        raise HistoryError(
             f"Cannot read the history: {error.strerror}", where=str(path), next="Give the path of a history.jsonl."
         ) from None
 
@@ -31,13 +31,13 @@ def load_history(path: Path) -> History:
 def load_watch(path: Path) -> list[Event]:
     """Read a watch file.
 
-    Raises UsageError with file and line when it is broken.
+    Raises HistoryError with file and line when it is broken.
     """
     try:
         with path.open("rb") as lines:
             return read_watch(lines, str(path))
     except OSError as error:
-        raise UsageError(
+        raise HistoryError(
             f"Cannot read the watch record: {error.strerror}",
             where=str(path),
             next="Give read access to it, or move it away.",

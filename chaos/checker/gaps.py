@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chaos.checker import windows
+from chaos.checker.exact import Undecided, ValueAt
+from chaos.checker.known import Known
 from chaos.checker.matching import TooMuch, match
 from chaos.checker.model import NULL, Kind, Outcome
-from chaos.checker.places import Undecided, ValueAt
 from chaos.checker.violation import Violation, violation
 
-if TYPE_CHECKING:
-    from chaos.checker.revisions import Path
 
-
-def fill(path: Path, wanted: list[windows.Window], taken: frozenset[int]) -> Violation | None:
+def fill(state: Known, wanted: list[windows.Window], taken: frozenset[int]) -> Violation | None:
     """Find an unknown write for every revision that nothing else took.
 
     A Violation when there are too few even without looking at what was seen; raises Undecided when the simple choice
     (writes that nobody saw, where nobody looked) does not reach.
     """
-    history, base = path.history, path.history.meta.base_revision
+    history, base = state.history, state.history.meta.base_revision
     placed = windows.fit(wanted, taken, base)
     if placed is None:
         raise Undecided({window.key for window in wanted})
@@ -32,7 +29,7 @@ def fill(path: Path, wanted: list[windows.Window], taken: frozenset[int]) -> Vio
     top = int(np.max(history.revision[ok], initial=base))
     missing = np.setdiff1d(np.arange(base + 1, top + 1), np.fromiter(taken, np.int64, len(taken)))
     free = sorted(
-        path.unknowns.least[row] for row in path.unknowns.least if row not in path.settled and row not in placed
+        state.unknowns.least[row] for row in state.unknowns.least if row not in state.settled and row not in placed
     )
     own = set(placed.values())
     gaps = [gap for gap in missing.tolist() if gap not in own]
@@ -42,38 +39,38 @@ def fill(path: Path, wanted: list[windows.Window], taken: frozenset[int]) -> Vio
         if bisect_left(free, gap) <= n:
             if wanted:
                 raise Undecided(set(range(len(history.keys))))
-            return _missing(path, gap)
-    path.place_windows(placed)
-    if gaps and not Filling(path, path.values(), placed).works(gaps):
+            return _missing(state, gap)
+    state.place_windows(placed)
+    if gaps and not Filling(state, state.values(), placed).works(gaps):
         raise Undecided(set(range(len(history.keys))))
     return None
 
 
-def _missing(path: Path, gap: int) -> Violation:
+def _missing(state: Known, gap: int) -> Violation:
     """Say which operations stand around a revision that nobody can have taken."""
-    writes = path.writes
+    writes = state.writes
     after = np.flatnonzero(writes.revision > gap)
     before = np.flatnonzero(writes.revision < gap)
     near = [int(writes.row[before[np.argmax(writes.revision[before])]])] if len(before) else []
     near += [int(writes.row[after[np.argmin(writes.revision[after])]])] if len(after) else []
     why = f"Somebody took revision {gap} in this closed world, but no operation is left that could have."
-    return violation(path.history, "gap in revisions", why, near)
+    return violation(state.history, "gap in revisions", why, near)
 
 
 class Filling:
     """Unknown writes in gaps where what was seen, from there to the next known write, agrees with them."""
 
-    def __init__(self, path: Path, value_at: ValueAt, placed: dict[int, int]) -> None:
-        self.path, self.unknowns, self.value_at = path, path.unknowns, value_at
-        moved = path.leased | {key for row in path.refused for key, _ in path.history.txns[row].compare}
-        self.own = {at: row for row, at in {**path.settled, **placed}.items() if at > 0}
+    def __init__(self, state: Known, value_at: ValueAt, placed: dict[int, int]) -> None:
+        self.state, self.unknowns, self.value_at = state, state.unknowns, value_at
+        moved = state.leased | {key for row in state.refused for key, _ in state.history.txns[row].compare}
+        self.own = {at: row for row, at in {**state.settled, **placed}.items() if at > 0}
         """Places settled before; an equal put may take over there, if that sets a needed one free."""
-        used = set(path.settled) | set(placed)
+        used = set(state.settled) | set(placed)
         self.puts: dict[int, list[int]] = {}
         self.others: dict[int, list[int]] = {}
         for row in sorted(self.unknowns.least, key=self.unknowns.least.__getitem__, reverse=True):
-            key = int(path.history.key[row])
-            if key in moved or path.history.kind[row] not in (Kind.PUT, Kind.DELETE, Kind.CAS):
+            key = int(state.history.key[row])
+            if key in moved or state.history.kind[row] not in (Kind.PUT, Kind.DELETE, Kind.CAS):
                 continue
             if self.unknowns.plain[row]:
                 self.puts.setdefault(key, []).append(row)
@@ -83,7 +80,7 @@ class Filling:
 
     def _known(self, key: int) -> tuple[list[int], list[int], list[tuple[int, bool, bool]]]:
         """Of a key: revisions of its writes; revisions of what was seen of it, and that (value, equal, pinned)."""
-        writes, sights = self.path.writes, self.path.sights
+        writes, sights = self.state.writes, self.state.sights
         mine = np.flatnonzero(sights.key == key)
         mine = mine[np.argsort(sights.revision[mine], kind="stable")]
         equal = (sights.equal[mine] == 1).tolist()
@@ -109,7 +106,7 @@ class Filling:
         """What could stand at a place settled before: first what does."""
         yield row
         if self.unknowns.plain[row]:
-            key = int(self.path.history.key[row])
+            key = int(self.state.history.key[row])
             same = self.unknowns.effects[row]
             for other in self.puts.get(key, []):
                 if self.unknowns.effects[other] == same and self.unknowns.least[other] < at:
@@ -130,7 +127,7 @@ class Filling:
         return all(not pinned and (value == other) == equal for other, equal, pinned in view)
 
     def _possible(self, row: int, value: int) -> bool:
-        if self.path.history.kind[row] == Kind.DELETE:
+        if self.state.history.kind[row] == Kind.DELETE:
             return value != NULL
         return all(value == needed for _, needed in self.unknowns.conditions[row])
 
@@ -145,7 +142,7 @@ class Filling:
         last: dict[tuple[int, int], int] = {}
         for gap in sorted(gaps):
             row = found[gap]
-            key = int(self.path.history.key[row])
+            key = int(self.state.history.key[row])
             stretch = (key, bisect_left(self.known[key][0], gap))
             value = last.get(stretch, self.value_at(key, gap - 1))
             if not self.unknowns.plain[row] and not self._possible(row, value):

@@ -16,11 +16,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from chaos.checker.errors import WalError
 from chaos.checker.model import NULL, History, Ints, Outcome
 from chaos.checker.raftlog.committed import Committed, merge
 from chaos.checker.raftlog.requests import Request, Takes, request_of
-from chaos.checker.raftlog.wal_reader import Entry, Log, WalError
-from chaos.checker.rows import effects, unknown_writes
+from chaos.checker.raftlog.wal_reader import Entry, Log
+from chaos.checker.tables import effects, unknown_writes
 from chaos.checker.watches import Event, Stream, Told
 
 

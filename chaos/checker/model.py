@@ -1,7 +1,7 @@
 """A recorded history as columns: one row per operation, keys and values as small integers.
 
 Columns keep a million operations within a few hundred MB and let numpy do the linear work; `History.operation` gives
-one row back as words for an explanation. What an operation means is in `chaos.checker.steps`.
+one row back as words for an explanation. What an operation means is in `chaos.checker.specification`.
 """
 
 from __future__ import annotations

@@ -16,20 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chaos.checker import gaps, windows
-from chaos.checker.model import NONE, NULL, Flags, History, Ints
+from chaos.checker.exact import Undecided
+from chaos.checker.known import EVIDENCE, Known, Match
+from chaos.checker.model import NONE, NULL, History, Ints
 from chaos.checker.order import RealTime, check_order
-from chaos.checker.places import Slot, Undecided, Unknowns, ValueAt
-from chaos.checker.rows import Compiled, Extra, Table, compile_rows, joined, leased_keys
-from chaos.checker.said import said_wrong
+from chaos.checker.read_evidence import said_wrong
+from chaos.checker.tables import Extra, compile_rows, joined
 from chaos.checker.violation import Violation, violation
 from chaos.checker.watches import Told
-
-SHIFT = 41
-"""Bits for a revision (the reader takes none of 2^40 or more); the rest of 63 are for the key."""
-
-
-EVIDENCE = 1
-"""In the mod column of a write: known by what was read of it, not by an answer to the writer."""
 
 
 @dataclass(slots=True)
@@ -44,70 +38,8 @@ class Decision:
     """Every revision known to be taken."""
 
 
-@dataclass(slots=True)
-class Match:
-    """Each sight with the last known write at or below it."""
-
-    writes: Table
-    order: Ints
-    """Writes sorted by key and revision."""
-    at: Ints
-    """For each sight: position in `order`, or NONE for the initial state."""
-    value: Ints
-    revision: Ints
-    """Of that write; NONE for the initial state."""
-    good: Flags
-
-
-class Path:
+class Path(Known):
     """One run of the revision path."""
-
-    def __init__(self, history: History, past: RealTime, compiled: Compiled) -> None:
-        self.history, self.past = history, past
-        self.sights, self.writes = compiled.sights, compiled.writes
-        self.refused = compiled.refused
-        self.initial = np.zeros(len(history.keys) + 1, np.int64)
-        for key, value in history.initial.items():
-            self.initial[key] = value
-        self.unknowns = Unknowns(history, past)
-        self.settled: dict[int, int] = {}
-        self.slots: dict[int, Slot] = {}
-        self.leased = leased_keys(history)
-
-    def believe(self, told: Iterable[Told]) -> None:
-        """Take what watches told, where no acknowledged write says it already, as places of unknown writes."""
-        known = set(zip(self.writes.revision.tolist(), self.writes.key.tolist(), strict=True)) if told else set()
-        extra, sights = Extra(), Extra()
-        for key, value, revision in told:
-            if (revision, key) not in known:
-                self.slots.setdefault(revision, {})[key] = (value, NONE)
-                extra.add(key, revision, value, NONE, mod=EVIDENCE)
-                if value == NULL:
-                    sights.add(key, revision - 1, NULL, NONE, equal=False)  # there was something to delete
-        self.writes = joined(self.writes, extra.table())
-        self.sights = joined(self.sights, sights.table())
-
-    def match(self) -> Match:
-        """Look up every sight."""
-        writes, sights = self.writes, self.sights
-        code = writes.key << SHIFT | writes.revision
-        order = np.argsort(code, kind="stable")
-        sorted_code = code[order]
-        at = np.searchsorted(sorted_code, sights.key << SHIFT | sights.revision, side="right") - 1
-        if len(order):
-            first = order[np.maximum(at, 0)]
-            at = np.where((at >= 0) & (writes.key[first] == sights.key), at, NONE)
-            value = np.where(at >= 0, writes.value[first], self.initial[sights.key])
-            revision = np.where(at >= 0, writes.revision[first], NONE)
-        else:
-            at = np.full(len(sights), NONE, np.int64)
-            value, revision = self.initial[sights.key], at
-        meta = self.history.meta
-        old = (revision == NONE) & ((sights.mod <= meta.base_revision) | (not meta.base_known))
-        right_mod = (sights.mod < 0) | (sights.mod == revision) | old
-        equal = sights.equal == 1
-        good = np.where(equal, (value == sights.value) & (right_mod | (value == NULL)), value != sights.value)
-        return Match(writes, order, at, value, revision, good)
 
     def run(self) -> Decision:
         """Settle what evidence settles, then look at what is left."""
@@ -209,20 +141,6 @@ class Path:
         self.writes = joined(self.writes, writes.table())
         self.sights = joined(self.sights, sights.table())
 
-    def place_windows(self, placed: dict[int, int]) -> None:
-        """Writes in windows, now that each has a revision, become known ones."""
-        writes = Extra()
-        for row, at in placed.items():
-            for key, value in self.unknowns.effects[row].items():
-                writes.add(key, at, value, row)
-        self.writes = joined(self.writes, writes.table())
-
-    def values(self, match: Match | None = None) -> ValueAt:
-        """The value of a key at a revision, by what is known now."""
-        match = self.match() if match is None else match
-        code = self.writes.key[match.order] << SHIFT | self.writes.revision[match.order]
-        return lambda key, revision: self._value_at(match, code, key, revision)
-
     def _initial_mods(self, match: Match) -> Violation | None:
         """An initial value has one mod revision, whoever reads it."""
         old = np.flatnonzero(
@@ -260,12 +178,6 @@ class Path:
                 left |= {key for key, _ in compare}
         return left
 
-    def _value_at(self, match: Match, code: Ints, key: int, revision: int) -> int:
-        at = int(np.searchsorted(code, key << SHIFT | revision, side="right")) - 1
-        if at < 0 or self.writes.key[match.order[at]] != key:
-            return int(self.initial[key])
-        return int(self.writes.value[match.order[at]])
-
 
 def decide(history: History, told: Iterable[Told] = ()) -> Decision:
     """The verdict of the revision path on the acknowledged operations that carry revisions.
@@ -280,5 +192,5 @@ def decide(history: History, told: Iterable[Told] = ()) -> Decision:
     if isinstance(compiled, Violation):
         return Decision(violation=compiled)
     path = Path(history, past, compiled)
-    path.believe(told)
+    path.add_evidence(told)
     return path.run()

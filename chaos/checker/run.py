@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chaos.checker.errors import WalError
 from chaos.checker.files import load_run
 from chaos.checker.log_evidence import Evidence, find, open_writes
 from chaos.checker.model import History
 from chaos.checker.raftlog.copies import NAME, Copies, load
-from chaos.checker.raftlog.wal_reader import WalError
 from chaos.checker.verdict import Report, Verdict, check
 from chaos.checker.watches import Event, told
 
@@ -79,7 +79,7 @@ def check_with_logs(
 def check_run(path: Path, *, seconds: float) -> Settled:
     """Check a history file, with the watch.jsonl and the copies of members' logs that lie beside it.
 
-    Raises UsageError for what cannot be read.
+    Raises HistoryError for what cannot be read.
     """
     history, events = load_run(path)
     copies = path.with_name(NAME)

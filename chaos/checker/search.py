@@ -29,7 +29,7 @@ from operator import le
 from typing import NamedTuple
 
 from chaos.checker.model import NONE, NULL, Kind
-from chaos.checker.steps import ANY, EMPTY, FAR, Cell, Cells, Step, apply, drop_lease, stamped
+from chaos.checker.specification import ANY, EMPTY, FAR, Cell, Cells, Step, apply, drop_lease, stamped
 
 
 class Answer(Enum):

@@ -11,17 +11,17 @@ import numpy as np
 
 from chaos.checker.explain import invented, unordered
 from chaos.checker.full import judge, written
-from chaos.checker.joint import apart, some_keys, steps_of, together
 from chaos.checker.leases import check_leases
 from chaos.checker.members import named
 from chaos.checker.model import NEVER, History, Kind, Outcome
 from chaos.checker.order import RealTime, check_order
+from chaos.checker.partition import apart, some_keys, steps_of, together
 from chaos.checker.progress import check_progress
 from chaos.checker.replay import Answer as Order
 from chaos.checker.revisions import decide
-from chaos.checker.rows import leased_keys
 from chaos.checker.search import Answer, Limit
 from chaos.checker.serializable import check_serializable
+from chaos.checker.tables import leased_keys
 from chaos.checker.violation import Violation
 from chaos.checker.watches import Event, Told, check_watches, told
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 
 from chaos.checker.action_reading import covers
 from chaos.checker.model import NULL, History, Outcome
-from chaos.checker.rows import Compiled, compile_rows, effects, leased_keys, unknown_writes
+from chaos.checker.tables import Compiled, compile_rows, effects, leased_keys, unknown_writes
 from chaos.checker.violation import Violation, violation
 
 

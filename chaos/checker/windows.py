@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chaos.checker.exact import Undecided
+from chaos.checker.known import Known, Match
 from chaos.checker.model import Ints
-from chaos.checker.places import Undecided
-from chaos.checker.said import unexplained
+from chaos.checker.read_evidence import unexplained
 from chaos.checker.violation import Violation
-
-if TYPE_CHECKING:
-    from chaos.checker.revisions import Match, Path
-
 
 READY = 1
 """Effort up to which an unknown write can be done on the value that is there."""
@@ -52,7 +48,7 @@ class Sight:
         return (self.value == value) == self.equal
 
 
-def find(path: Path, match: Match, bad: Ints) -> tuple[list[Window], set[int]] | Violation:
+def find(known: Known, match: Match, bad: Ints) -> tuple[list[Window], set[int]] | Violation:
     """A window for every unknown write that must have happened though nobody read its mod revision; keys left open.
 
     Every key is looked at, whichever others are left open. Returns a Violation when no unknown write is left that
@@ -60,8 +56,8 @@ def find(path: Path, match: Match, bad: Ints) -> tuple[list[Window], set[int]] |
     """
     if not len(bad):
         return [], set()
-    sights = path.sights
-    stretch = match.at * np.int64(len(path.initial)) * 2 + sights.key  # one number for each key and known write
+    sights = known.sights
+    stretch = match.at * np.int64(len(known.initial)) * 2 + sights.key  # one number for each key and known write
     dirty = np.unique(stretch[bad])
     members = np.flatnonzero(np.isin(stretch, dirty))
     members = members[np.lexsort((sights.revision[members], stretch[members]))]
@@ -80,8 +76,8 @@ def find(path: Path, match: Match, bad: Ints) -> tuple[list[Window], set[int]] |
             )
             for n in group.tolist()
         ]
-        start = max(int(match.revision[first]), path.history.meta.base_revision)
-        walk = Walk(path, int(sights.key[first]), int(match.value[first]), start, seen)
+        start = max(int(match.revision[first]), known.history.meta.base_revision)
+        walk = Walk(known, int(sights.key[first]), int(match.value[first]), start, seen)
         try:
             wrong = walk.go(untouched=walk.key not in used)
         except Undecided as open_:
@@ -99,8 +95,8 @@ def find(path: Path, match: Match, bad: Ints) -> tuple[list[Window], set[int]] |
 class Walk:
     """From one known write of a key to the next."""
 
-    def __init__(self, path: Path, key: int, value: int, start: int, seen: list[Sight]) -> None:
-        self.path, self.unknowns = path, path.unknowns
+    def __init__(self, known: Known, key: int, value: int, start: int, seen: list[Sight]) -> None:
+        self.known, self.unknowns = known, known.unknowns
         self.key, self.value, self.low = key, value, start
         self.seen = seen
         self.found: list[Window] = []
@@ -112,7 +108,7 @@ class Walk:
                 self.low = max(self.low, sight.revision)
             if sight.agrees(self.value):
                 continue
-            if self.key in self.path.leased:
+            if self.key in self.known.leased:
                 raise Undecided({self.key})  # it may have expired
             value = sight.value if sight.equal else self._wish(n, sight)
             able = self.unknowns.able((self.key, value), sight.revision)
@@ -120,7 +116,7 @@ class Walk:
                 if not untouched or self.found or not sight.equal or self.unknowns.guessed:
                     raise Undecided({self.key})
                 where = f"at revision {sight.revision}"
-                return unexplained(self.path.history, sight.row, self.key, value, where)
+                return unexplained(self.known.history, sight.row, self.key, value, where)
             for before in self.seen[:n]:
                 if not before.agrees(value):
                     self.low = max(self.low, before.revision)

@@ -114,6 +114,8 @@ class Fault(ABC):
     name: ClassVar[str]
     family: ClassVar[str]
     summary: ClassVar[str]
+    damages_data: ClassVar[bool] = False
+    """Whether the data of its nodes' members is not to be trusted afterwards, so that they are replaced."""
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     occupies: ClassVar[str] = ""
     """What it takes for itself on each of its nodes (`disk`, `clock`, …): no two faults may, at the same time."""

@@ -13,11 +13,12 @@ from chaos.faults.network.dns import DnsGone, DnsSlow, DnsWrong
 from chaos.faults.network.impairments import Corrupt, Duplicate, Jitter, Latency, Loss, Rate, Reorder
 from chaos.faults.network.link import LinkDown
 from chaos.faults.network.partitions import BridgeCut, CutClients, CutPeers, Isolate, OneWay, Partition
-from chaos.faults.records import Record
+from chaos.faults.records import Record, load_all
 from chaos.faults.storage.corruption import BitFlip, Truncate
 from chaos.faults.storage.disk import DiskError, DiskFull, DiskReadOnly, DiskSlow, LostWrites
 from chaos.faults.storage.rollback import Rollback
 from machine.errors import UsageError
+from machine.paths import StackPaths
 
 FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
     (PowerOff, Pause, Reset),
@@ -45,3 +46,13 @@ def kind(name: str) -> type[Fault]:
 def from_record(record: Record) -> Fault:
     """The fault that a record speaks of, its nodes as they were resolved then."""
     return kind(record.name)(record.groups, record.words, dict(record.params), record.lease)
+
+
+def damages_data(name: str) -> bool:
+    """Whether a fault of this name leaves data that is not to be trusted; False for one that is not known here."""
+    return name in KINDS and KINDS[name].damages_data
+
+
+def damage_records(paths: StackPaths) -> list[Record]:
+    """Records of faults after which the data of their nodes' members is not to be trusted."""
+    return [record for record in load_all(paths)[0] if damages_data(record.name)]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.files import load_history, load_watch
 from chaos.checker.hashkv import Hash, check_hashes
 from chaos.checker.ledger import check_ledger, puts_under
@@ -148,7 +149,7 @@ class Checks:
                 yield step
             except InconclusiveError:
                 raise
-            except LabError as error:
+            except (LabError, HistoryError) as error:
                 raise InconclusiveError(f"This could not be looked at: {error}") from error
 
     def _workload(self) -> None:

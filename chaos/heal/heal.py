@@ -16,14 +16,13 @@ from chaos.faults.base import Fault, describe
 from chaos.faults.host.power import BOOT_SECONDS
 from chaos.faults.network import dns
 from chaos.faults.network.nft import Bridge
-from chaos.faults.registry import from_record
+from chaos.faults.registry import damages_data, from_record
 from chaos.heal import inspection
 from chaos.heal.recovery import Mended, Note, Recovery
 from chaos.heal.residue import DAMAGED, ETCD, UNDO_SCRIPT
 from chaos.lab.lab import Lab
 from chaos.lab.lock import alone
 from chaos.lab.probes import answers
-from chaos.member import replacement
 from chaos.stack.state import emptied_outputs
 from infra.layout import SSH_PORT
 from infra.manifest import Manifest, Node
@@ -157,11 +156,11 @@ def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | N
             return False
         fault.lift(lab)
     except LabError as error:
-        pending = record.place == "guest" and record.name not in replacement.DAMAGING
+        pending = record.place == "guest" and not damages_data(record.name)
         note(Mended(*_named(record), f"could not be lifted: {error}", ok=False, pending=pending))
     else:
         note(Mended(*_named(record), "lifted", ok=True))
-        if record.name in replacement.DAMAGING:  # the member is another one now, and its data to be trusted
+        if damages_data(record.name):  # the member is another one now, and its data to be trusted
             records.remove(lab.paths, record.id)
     return True
 

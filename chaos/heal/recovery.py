@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.faults import records
+from chaos.faults.registry import damage_records
 from chaos.lab.lab import Lab
 from chaos.member import journal, replacement
 from infra.cluster import Alarm, EndpointStatus
@@ -65,8 +66,9 @@ class Recovery:
         self, lab: Lab, note: Note, say: Say, sweep: Callable[[], object], noted: Collection[str] = ()
     ) -> None:
         self._lab, self._note, self._say, self._sweep = lab, note, say, sweep
-        self._damaged = replacement.damage_records(lab)
-        self._untrusted = {*noted, *(name for record in self._damaged for name in record.nodes)}
+        self._damaged = damage_records(lab.paths)
+        self._recorded = {name for record in self._damaged for name in record.nodes}
+        self._untrusted = {*noted, *self._recorded}
         self._differing: set[str] = set()
         """Nodes whose data differs from what a majority has."""
         self._tries: Counter[tuple[str, int, str]] = Counter()
@@ -278,7 +280,7 @@ class Recovery:
 
     def _replace(self, but: Collection[str], stuck: Collection[str]) -> set[str]:
         """Replace the members that need it, `but` some that were; the nodes where that went well."""
-        needed = {*replacement.needs_replacing(self._lab), *self._differing}
+        needed = {*replacement.needs_replacing(self._lab, self._recorded), *self._differing}
         nodes = [node for node in self._lab.manifest.node_names if node in needed and node not in but]
         self._require_quorum([*nodes, *stuck])
         replaced = set(replace_members(self._lab, nodes, self._note, self._say))

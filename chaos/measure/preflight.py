@@ -6,14 +6,12 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chaos.evidence.sources import ALL, Missing, in_settings
+from chaos.lab.lab import Lab
 from chaos.measure.traffic import reading_of
 from machine.errors import LabError
-
-if TYPE_CHECKING:
-    from chaos.lab.lab import Lab
 
 SECONDS: Final = 15.0
 """For one look into a node's journal, connecting included."""

@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from chaos.checker.errors import WalError
 from chaos.checker.raftlog.copies import Copies, keep, load, note
-from chaos.checker.raftlog.wal_reader import WalError, needed
+from chaos.checker.raftlog.wal_reader import needed
 from chaos.lab.lab import Lab
 from infra.layout import DATA_DIR
 from machine.errors import LabError
@@ -42,7 +43,7 @@ def collect(lab: Lab, nodes: Sequence[str], index: int, into: Path) -> Copies:
     def one(node: str) -> str:
         try:
             keep(into, node, fetch(lab, node, index + 1))
-        except (LabError, OSError) as error:
+        except (LabError, WalError, OSError) as error:
             return str(error)
         return ""
 

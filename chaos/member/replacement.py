@@ -8,9 +8,8 @@ forget what it has acknowledged); so it comes back as another member, with anoth
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from chaos.faults import records
 from chaos.lab.lab import Lab
 from chaos.member import join, journal, volume
 from chaos.member.join import entry_of
@@ -20,9 +19,6 @@ from infra.layout import CONFIG_FILE, DATA_DIR
 from machine.errors import LabError, ToolError, UsageError
 from machine.log import Say
 from machine.waiting import Pending, wait_until
-
-DAMAGING = frozenset({"bit-flip", "truncate", "rollback", "lost-writes"})
-"""Names of the faults after which a member's data is not to be trusted."""
 
 CHANGE_SECONDS = 60.0
 """For one change of membership: etcd refuses it until all have been connected for 5 s (E etcdserver/server.go)."""
@@ -39,16 +35,16 @@ _HOW_IT_IS = (
 )
 
 
-def needs_replacing(lab: Lab) -> list[str]:
+def needs_replacing(lab: Lab, damaged: Collection[str] = ()) -> list[str]:
     """Nodes whose member has to be replaced for the cluster to be whole, in the manifest's order.
 
-    Those that a record or a note beside their data says are damaged, that the member list has as learners only, whose
-    etcd does not run and says that its own data is the reason, or that the cluster has removed it; and those that the
-    list lacks and that have no data. The unit's state proves nothing: a removed member reports READY to systemd and
-    exits with 0 or 1. Nor is a member wiped for what is said elsewhere: one that the list lacks and that has data goes
-    on until it says itself that it was removed. Without a quorum the list is left out.
+    Those that are known to be `damaged`, that a note beside their data says are, that the member list has as learners
+    only, whose etcd does not run and says that its own data is the reason, or that the cluster has removed it; and
+    those that the list lacks and that have no data. The unit's state proves nothing: a removed member reports READY to
+    systemd and exits with 0 or 1. Nor is a member wiped for what is said elsewhere: one that the list lacks and that
+    has data goes on until it says itself that it was removed. Without a quorum the list is left out.
     """
-    found = {name for record in damage_records(lab) for name in record.nodes}
+    found = set(damaged)
     statuses = lab.cluster.status(CALL_SECONDS)
     home = home_of(statuses)
     absent: set[str] = set()
@@ -82,11 +78,6 @@ def _others_agree(lab: Lab, node: str, statuses: Sequence[EndpointStatus]) -> bo
     except LabError:
         return False
     return len(hashes) == 1
-
-
-def damage_records(lab: Lab) -> list[records.Record]:
-    """Records of faults after which the data of their nodes' members is not to be trusted."""
-    return [record for record in records.load_all(lab.paths)[0] if record.name in DAMAGING]
 
 
 def replace(lab: Lab, node: str, say: Say | None = None, *, whole: bool = True) -> Member:

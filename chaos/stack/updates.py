@@ -76,8 +76,8 @@ class Cli(automation.PulumiCommand):
         environment = {**for_all(), **additional_env, "PULUMI_AUTOMATION_API": "true"}
         pipe = subprocess.PIPE
         with subprocess.Popen(words, stdout=pipe, stderr=pipe, cwd=cwd, env=environment, encoding="utf-8") as process:
-            ends_with_us(process.pid)  # with what it started
             try:
+                ends_with_us(process.pid)  # with what it started
                 out, err = process.communicate()
             except KeyboardInterrupt:
                 process.communicate()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.lab import lab
+from chaos.lab import lock
 from chaos.lab.lock import alone
 from machine.errors import DeadlineError, UsageError
 from machine.holder import Holder
@@ -62,7 +62,7 @@ def test_what_a_killed_run_left_is_waited_for_while_it_ends(paths: StackPaths) -
 
 
 def test_what_does_not_end_is_reported_with_what_it_is(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab, "ENDING_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "ENDING_SECONDS", 0.3)
     with held_by_what_is_left(paths, 60) as process:
         with pytest.raises(DeadlineError, match=r"what ./lab verify left is there.*fuser"), alone(paths, "mend it"):
             pass

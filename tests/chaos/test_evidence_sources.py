@@ -197,7 +197,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "probe", lambda _: Machine(fsync=0.001))
     recorder = Recorder(tmp_path, Report(started="now"))
     lab: Any = SimpleNamespace(manifest=manifest("a", "b", heartbeat_ms=100), keeper=None)
-    made = Play(lab, ScenarioRecorder(recorder, Scenario(id="O9", title="t")), cast("Any", None))
+    run = cast("Any", SimpleNamespace(lab=lab))
+    made = Play(run, ScenarioRecorder(recorder, Scenario(id="O9", title="t")), cast("Any", None))
     made.missing = [QUIET]
     made.measures = cast(
         "Any", SimpleNamespace(collect=list, missing=[QUIET], unread=lambda _: str(QUIET), phase_ends=str)

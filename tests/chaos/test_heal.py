@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,7 +117,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setattr(heal, "Bridge", SimpleNamespace(of=lambda manifest: bridge))
     monkeypatch.setattr(inspection, "links_down", lambda lab: [])
     monkeypatch.setattr(inspection, "sweep_guests", made.sweep_guests)
-    monkeypatch.setattr(replacement, "needs_replacing", lambda lab: [])
+    monkeypatch.setattr(replacement, "needs_replacing", lambda lab, damaged: [])
     monkeypatch.setattr(recovery, "observe", lambda cluster: Observed((), None))
     engine = SimpleNamespace(
         name="chaos", end_orphans=made.end_orphans, deployment=lambda: SimpleNamespace(outputs={}), empty=made.empty
@@ -183,8 +183,8 @@ class Replaced:
         monkeypatch.setattr(replacement, "needs_replacing", self.needed)
         monkeypatch.setattr(replacement, "replace", self.replace)
 
-    def needed(self, lab: Any) -> list[str]:
-        return sorted({*self.noted, *(name for one in replacement.damage_records(lab) for name in one.nodes)})
+    def needed(self, _lab: Any, damaged: Collection[str]) -> list[str]:
+        return sorted({*self.noted, *damaged})
 
     def replace(self, _lab: object, node: str, _say: object, *, whole: bool) -> Any:
         self.attempts += 1

@@ -14,6 +14,7 @@ import pytest
 
 from chaos.faults import records
 from chaos.faults.host.power import PowerOff
+from chaos.faults.registry import damage_records
 from chaos.faults.storage.rollback import Rollback
 from chaos.lab.lab import Lab
 from chaos.member import join, replacement
@@ -248,7 +249,8 @@ def test_who_has_to_be_replaced(paper: Paper) -> None:
 def test_a_record_of_damage_asks_for_a_new_member_and_one_of_a_power_cut_does_not(paper: Paper) -> None:
     for fault in (Rollback((("etcd2",),)), PowerOff((("etcd1",),))):
         records.write(paper.paths, fault.record("x", "guest"))
-    assert replacement.needs_replacing(cast(Lab, paper)) == ["etcd2"]
+    damaged = [name for record in damage_records(paper.paths) for name in record.nodes]
+    assert replacement.needs_replacing(cast(Lab, paper), damaged) == ["etcd2"]
 
 
 @pytest.mark.parametrize(

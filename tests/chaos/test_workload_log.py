@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.checker.reading import read_history
+from chaos.checker.history_reader import read_history
 from chaos.workload.log import Log, completed, join, lines, merge
 
 PUT = {"op": "put", "key": "k", "value": "1"}

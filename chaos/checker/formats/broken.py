@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BrokenLineError(Exception):
-    """Broken input: the line (from 1) and what is wrong with it; `registry` turns it into a UsageError."""
+    """Broken input: the line (from 1) and what is wrong with it; `registry` turns it into a HistoryError."""
 
     def __init__(self, line: int, what: str, *, file: str = "") -> None:
         super().__init__(what)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from chaos.checker.errors import HistoryError
+from chaos.checker.history_reader import from_operations
 from chaos.checker.model import History
-from chaos.checker.reading import from_operations
-from chaos.checker.watch_reading import read_watch
+from chaos.checker.watch_reader import read_watch
 from chaos.checker.watches import Event
-from machine.errors import UsageError
 
 Operation = dict[str, Any]
 """The fields of one line of history.jsonl (docs/checker.md); `append` exists only here."""
@@ -60,15 +60,15 @@ class Foreign:
     def history(self, name: str) -> History:
         """As the checker takes it, with the lines of the file that was read.
 
-        Raises UsageError.
+        Raises HistoryError.
         """
         try:
             history = from_operations(self.operations, self.meta or None, name=name)
-        except UsageError as error:
+        except HistoryError as error:
             _, _, number = error.where.rpartition(":")
             row = int(number) - 1 if number.isdigit() else -1
             where = self._where(name, row) if 0 <= row < len(self.lines) else name
-            raise UsageError(error.what, where=where, next="Check the file as its own tool would.") from None
+            raise HistoryError(error.what, where=where, next="Check the file as its own tool would.") from None
         if self.files is None:
             history.line = np.array(self.lines, np.int64)
         return history
@@ -76,7 +76,7 @@ class Foreign:
     def events(self, name: str) -> list[Event]:
         """The watch events.
 
-        Raises UsageError.
+        Raises HistoryError.
         """
         return read_watch([orjson.dumps(line) for line in self.watch], name)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import orjson
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.files import WATCH
 from chaos.checker.formats.appends import check_appends
 from chaos.checker.formats.foreign import Foreign
 from chaos.checker.verdict import Report, Verdict, check
-from machine.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Judged:
 def judge(foreign: Foreign, path: Path, *, seconds: float) -> Judged:
     """Decide a history that was read from `path`.
 
-    Raises UsageError for what only the whole shows to be broken.
+    Raises HistoryError for what only the whole shows to be broken.
     """
     if foreign.undecided:
         return Judged(Report(Verdict.UNKNOWN, 0, 0, 0.0, None, foreign.undecided), foreign)
@@ -53,12 +53,12 @@ def judge(foreign: Foreign, path: Path, *, seconds: float) -> Judged:
 def convert(foreign: Foreign, path: Path, out: Path) -> list[Path]:
     """Write a history read from `path` as ours: history.jsonl in the folder `out`, with watch.jsonl; or the file `out`.
 
-    Raises UsageError for what our format cannot say, what is broken, and where a file would be replaced.
+    Raises HistoryError for what our format cannot say, what is broken, and where a file would be replaced.
     """
     if foreign.undecided:
-        raise UsageError(f"This history cannot be converted: {foreign.undecided}", where=str(out))
+        raise HistoryError(f"This history cannot be converted: {foreign.undecided}", where=str(out))
     if foreign.appends:
-        raise UsageError(
+        raise HistoryError(
             "This history cannot be converted: our format has no append",
             where=str(out),
             next="Check the file as it is, without --convert.",
@@ -71,7 +71,7 @@ def convert(foreign: Foreign, path: Path, out: Path) -> list[Path]:
         files[history.with_name(WATCH)] = foreign.watch
     for there in (history, history.with_name(WATCH)):  # a watch.jsonl of another history would count for this one
         if there.exists():
-            raise UsageError("This file exists already", where=str(there), next="Name a new file or folder.")
+            raise HistoryError("This file exists already", where=str(there), next="Name a new file or folder.")
     halves = {name: name.with_name(f".{name.name}.part") for name in files}
     try:
         history.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def convert(foreign: Foreign, path: Path, out: Path) -> list[Path]:
     except OSError as error:
         for half in halves.values():
             half.unlink(missing_ok=True)
-        raise UsageError(
+        raise HistoryError(
             f"Cannot write the history: {error.strerror}", where=str(error.filename or out), next="Name another folder."
         ) from None
     return list(files)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.formats import robustness
 from chaos.checker.formats.broken import BrokenLineError
 from chaos.checker.formats.foreign import Choices, Foreign
 from chaos.checker.formats.registry import BINARY, HEAD, MAGIC, OURS, ROBUSTNESS, broken, read, recognise
-from machine.errors import UsageError
 
 HISTORY = "history.jsonl"
 EDN = "history.edn"
@@ -30,7 +30,7 @@ class Place:
 def find(path: Path, form: str = "auto") -> Place:
     """What is to be read at `path`, and its format.
 
-    Raises UsageError when there is nothing, more than one history, or Jepsen's binary store.
+    Raises HistoryError when there is nothing, more than one history, or Jepsen's binary store.
     """
     try:
         if path.is_dir():
@@ -38,15 +38,15 @@ def find(path: Path, form: str = "auto") -> Place:
                 return Place(path, ROBUSTNESS)
             return find(_inside(path), form)
     except OSError as error:
-        raise UsageError(
+        raise HistoryError(
             f"Cannot read the folder: {error.strerror}",
             where=str(error.filename or path),
             next="Give read access to it.",
         ) from None
     if form == ROBUSTNESS:
-        raise UsageError("This is no folder", where=str(path), next="Give the folder that holds client-1, client-2 …")
+        raise HistoryError("This is no folder", where=str(path), next="Give the folder that holds client-1, client-2 …")
     if path.name in robustness.FILES and path.parent.name.startswith(robustness.CLIENT):
-        raise UsageError(
+        raise HistoryError(
             "This is one client's part of a report",
             where=str(path),
             next=f"Give the folder of all clients: {path.parent.parent}",
@@ -55,12 +55,12 @@ def find(path: Path, form: str = "auto") -> Place:
     if path.name in BINARY or head.startswith(MAGIC):
         edn = path.with_name(EDN)
         there = f"Give the history.edn beside it: {edn}" if edn.exists() else "Give the history.edn of the same test."
-        raise UsageError("This is Jepsen's binary store, which only Clojure reads", where=str(path), next=there)
+        raise HistoryError("This is Jepsen's binary store, which only Clojure reads", where=str(path), next=there)
     if form != "auto":
         return Place(path, form)
     found = recognise(head)
     if found == OURS and not head.strip() and path.suffix in (".edn", ".log", ".txt", ".json"):
-        raise UsageError(
+        raise HistoryError(
             "Broken history: the file is empty", where=f"{path}:1", next="Give the history of a test that ran."
         )
     return Place(path, found)
@@ -69,7 +69,7 @@ def find(path: Path, form: str = "auto") -> Place:
 def open_foreign(place: Place, choices: Choices) -> Foreign:
     """Read what was found.
 
-    Raises UsageError with file and line for broken input.
+    Raises HistoryError with file and line for broken input.
     """
     if place.format == ROBUSTNESS:
         try:
@@ -83,7 +83,7 @@ def _report(folder: Path) -> dict[str, bytes]:
     """Files of a report's clients by their path in the folder."""
     found = robustness.clients(folder)
     if not found:
-        raise UsageError("There is no client-N/operations.json", where=str(folder), next="Give the report's folder.")
+        raise HistoryError("There is no client-N/operations.json", where=str(folder), next="Give the report's folder.")
     return {str(path.relative_to(folder)): _bytes(path) for path in found}
 
 
@@ -100,13 +100,13 @@ def _inside(folder: Path) -> Path:
         return found[0]
     if found:
         several = ", ".join(str(path.relative_to(folder)) for path in found[:5]) + (", …" if len(found) > 5 else "")
-        raise UsageError(
+        raise HistoryError(
             f"There are {len(found)} histories here: {several}", where=str(folder), next="Give one of them."
         )
     binary = [path for name in BINARY if (path := folder / name).exists()]
     if binary:
         return binary[0]
-    raise UsageError(
+    raise HistoryError(
         "There is no history here",
         where=str(folder),
         next="Give a history file, or a folder with one (docs/checker.md).",
@@ -131,6 +131,6 @@ def _bytes(path: Path, most: int = -1) -> bytes:
         with path.open("rb") as file:
             return file.read(most)
     except OSError as error:
-        raise UsageError(
+        raise HistoryError(
             f"Cannot read the history: {error.strerror}", where=str(path), next="Give the path of a history."
         ) from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.formats import elle, jepsen, log
 from chaos.checker.formats.broken import BrokenLineError
 from chaos.checker.formats.foreign import Choices, Foreign
-from machine.errors import UsageError
 
 OURS = "etcd-lab"
 HEAD = 1 << 16
@@ -52,10 +52,10 @@ def recognise(content: bytes) -> str:
 def read(content: bytes, name: str, form: str, choices: Choices) -> Foreign:
     """A file of a format.
 
-    Raises UsageError with file and line for broken input.
+    Raises HistoryError with file and line for broken input.
     """
     if content.startswith(MAGIC):
-        raise UsageError("This is Jepsen's binary store", where=name, next="Give the history.edn beside it.")
+        raise HistoryError("This is Jepsen's binary store", where=name, next="Give the history.edn beside it.")
     reader = next(one.read for one in FORMATS if one.name == form)
     try:
         if not content.strip():
@@ -65,10 +65,10 @@ def read(content: bytes, name: str, form: str, choices: Choices) -> Foreign:
         raise broken(name, form, error) from None
 
 
-def broken(name: str, form: str, error: BrokenLineError) -> UsageError:
+def broken(name: str, form: str, error: BrokenLineError) -> HistoryError:
     """The error a user meets."""
     file = f"{name}/{error.file}" if error.file else name
-    return UsageError(
+    return HistoryError(
         f"Broken history ({form}): {error.what}",
         where=f"{file}:{error.line}",
         next="Check that the file is whole, and name its format with --format if it is of another.",

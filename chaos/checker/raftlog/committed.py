@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chaos.checker.raftlog.wal_reader import Entry, Log, WalError
+from chaos.checker.errors import WalError
+from chaos.checker.raftlog.wal_reader import Entry, Log
 
 
 @dataclass(frozen=True, slots=True)

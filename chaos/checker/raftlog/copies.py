@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from chaos.checker.raftlog.wal_reader import Log, WalError, read_log
-from machine.errors import UsageError
+from chaos.checker.errors import HistoryError, WalError
+from chaos.checker.raftlog.wal_reader import Log, read_log
 
 NAME: Final = "wal"
 """The directory, beside the history."""
@@ -51,7 +51,7 @@ def note(directory: Path, members: Sequence[str], base_index: int, missed: Mappi
 def load(directory: Path) -> Copies:
     """Read copies; a log that is broken is left out, and named.
 
-    Raises UsageError when the note is missing or broken.
+    Raises HistoryError when the note is missing or broken.
     """
     path = directory / ABOUT
     try:
@@ -60,7 +60,7 @@ def load(directory: Path) -> Copies:
         missed = {str(name): str(why) for name, why in about["missed"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(
+        raise HistoryError(
             f"The note on the copies of the members' logs cannot be read: {why}",
             where=str(path),
             next=f"Move {directory} away to check the history without them.",

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from chaos.checker.errors import WalError
 from chaos.checker.raftlog.wire import Malformed, message, number, octets
-from machine.errors import LabError
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = 1, 2, 3, 4, 5
 """Record types (wal.go)."""
@@ -43,10 +43,6 @@ def crc32c(data: bytes, before: int = 0) -> int:
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
     return crc ^ 0xFFFFFFFF
-
-
-class WalError(LabError):
-    """A log cannot be read, or contradicts another one."""
 
 
 class Record(NamedTuple):

@@ -207,6 +207,7 @@ class BitFlip(FileDamage):
     """Single bits of one file turned around."""
 
     name: ClassVar[str] = "bit-flip"
+    damages_data: ClassVar[bool] = True
     summary: ClassVar[str] = "flip bits in a stopped member's WAL, snapshot or database, and start it"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         FILE, SEED, Parameter("bits", "whole", 1, "how many bits", low=1, high=64),
@@ -230,6 +231,7 @@ class Truncate(FileDamage):
     """The end of one file gone."""
 
     name: ClassVar[str] = "truncate"
+    damages_data: ClassVar[bool] = True
     summary: ClassVar[str] = "cut the end off a stopped member's WAL, snapshot or database, and start it"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         FILE, Parameter("bytes", "whole", 200, "how many bytes in use are cut off", low=1, high=2**31),

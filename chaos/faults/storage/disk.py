@@ -208,6 +208,7 @@ class LostWrites(DiskFault):
     """
 
     name: ClassVar[str] = "lost-writes"
+    damages_data: ClassVar[bool] = True
     summary: ClassVar[str] = "lose every write to the data volume from now on, and say it went well"
     survives_reboot: ClassVar[bool] = True
     promised: ClassVar[bool] = False

@@ -21,6 +21,7 @@ class Rollback(Damage):
     """An older copy of a member's data put back: it has forgotten what it acknowledged since (amnesia)."""
 
     name: ClassVar[str] = "rollback"
+    damages_data: ClassVar[bool] = True
     summary: ClassVar[str] = "save a member's data, let the cluster go on, put the save back (amnesia)"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("entries", "whole", 20, "how many log entries it forgets, at least", low=1, high=10_000),

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from bench.histories import Mix, Simulation
+from chaos.checker.history_reader import read_history
 from chaos.checker.model import History
-from chaos.checker.reading import read_history
 
 Line = dict[str, Any]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.verdict import Verdict, check
-from machine.errors import UsageError
 from tests.chaos.checker.reference import linearizable
 from tests.chaos.checker.small import Line, begun_late, correct, damaged, lines_to_history
 
@@ -33,7 +33,7 @@ def same_verdict(lines: list[Line]) -> bool:
     """Compare both; false when the damage made the history unreadable."""
     try:
         history = lines_to_history(lines)
-    except UsageError:
+    except HistoryError:
         return False
     expected = linearizable(lines)
     report = check(history, seconds=20)

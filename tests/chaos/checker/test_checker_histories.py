@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.files import check_file
-from machine.errors import UsageError
 
 HISTORIES = Path(__file__).with_name("histories")
 L, V, NAMED = "linearizable", "violation", "exit 2"
@@ -62,7 +62,7 @@ RIGHT = {
 def verdict(path: Path) -> str:
     try:
         return check_file(path, seconds=20).verdict.value
-    except UsageError:
+    except HistoryError:
         return NAMED
 
 

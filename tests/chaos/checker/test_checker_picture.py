@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from chaos.checker.history_reader import read_history
 from chaos.checker.picture import draw
-from chaos.checker.reading import read_history
 from chaos.checker.verdict import check
 
 SVG = "{http://www.w3.org/2000/svg}"

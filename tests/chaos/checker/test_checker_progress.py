@@ -5,13 +5,13 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from chaos.checker.errors import HistoryError
+from chaos.checker.history_reader import from_operations
 from chaos.checker.progress import check_progress
-from chaos.checker.reading import from_operations
 from chaos.checker.verdict import Verdict, check
 from chaos.checker.violation import Violation
-from chaos.checker.watch_reading import read_watch
+from chaos.checker.watch_reader import read_watch
 from chaos.checker.watches import check_watches
-from machine.errors import UsageError
 
 CREATED = {"watch": 0, "event": "created", "ns": 5, "key": "x", "start_revision": 2, "revision": 7}
 
@@ -95,5 +95,5 @@ def test_a_range_delete_is_told_to_watches_key_by_key() -> None:
 
 def test_fields_of_a_watch_that_are_not_covered_are_refused_by_name() -> None:
     for bad in (CREATED | {"start_time": 3}, CREATED | {"filters": ["nocompact"]}):
-        with pytest.raises(UsageError, match=r"start_time|filters"):
+        with pytest.raises(HistoryError, match=r"start_time|filters"):
             read_watch([orjson.dumps(bad)])

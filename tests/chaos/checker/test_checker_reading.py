@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from chaos.checker.errors import HistoryError
+from chaos.checker.history_reader import from_operations, read_history
 from chaos.checker.model import NEVER, Outcome
-from chaos.checker.reading import from_operations, read_history
-from machine.errors import UsageError
 
 GOOD: dict[str, Any] = {
     "process": 0,
@@ -61,28 +61,27 @@ BROKEN: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_line_is_named_with_file_and_line(case: str) -> None:
     line, said = BROKEN[case]
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(HistoryError) as told:
         read(GOOD, line)
     assert told.value.where == "h.jsonl:2"
     assert said in str(told.value)
-    assert told.value.exit_code == 2
 
 
 def test_overlapping_operations_of_one_process_are_named() -> None:
-    with pytest.raises(UsageError, match="still running") as told:
+    with pytest.raises(HistoryError, match="still running") as told:
         read(GOOD, GOOD | {"process": 1}, GOOD | {"invoke_ns": 15, "return_ns": 25})
     assert told.value.where == "h.jsonl:3"
 
 
 def test_a_process_that_goes_on_after_an_unknown_outcome_is_named() -> None:
-    with pytest.raises(UsageError, match="unknown outcome ends its process"):
+    with pytest.raises(HistoryError, match="unknown outcome ends its process"):
         read(GOOD | {"outcome": "unknown", "return_ns": None}, GOOD | {"invoke_ns": 30, "return_ns": 40})
 
 
 def test_a_repeated_value_is_broken_in_a_ledger_alone() -> None:
     twice = (GOOD, GOOD | {"invoke_ns": 30, "return_ns": 40})
     read({"meta": {}}, *twice)
-    with pytest.raises(UsageError, match="already written in line 2") as told:
+    with pytest.raises(HistoryError, match="already written in line 2") as told:
         read({"meta": {"ledger": True}}, *twice)
     assert told.value.where == "h.jsonl:3"
 
@@ -109,7 +108,7 @@ def test_fields_land_where_they_belong() -> None:
 def test_a_txn_that_did_nothing_needs_no_answers_in_its_parts() -> None:
     txn = BARE | {"op": "txn", "ops": [{"op": "delete", "key": "x"}], "compare": [{"key": "x", "value": "9"}]}
     read(txn | {"succeeded": False})
-    with pytest.raises(UsageError, match="needs its count"):
+    with pytest.raises(HistoryError, match="needs its count"):
         read(txn | {"succeeded": True})
 
 
@@ -121,7 +120,7 @@ def test_operations_that_are_mappings_already_give_the_same_history() -> None:
     assert [made.operation(row).split(":", 1)[1] for row in (0, 1)] == [
         same.operation(row).split(":", 1)[1] for row in (0, 1)
     ]
-    with pytest.raises(UsageError, match="'putt' is not an operation") as told:
+    with pytest.raises(HistoryError, match="'putt' is not an operation") as told:
         from_operations([GOOD, GOOD | {"op": "putt"}], name="theirs.edn")
     assert told.value.where == "theirs.edn:2"
 
@@ -153,9 +152,8 @@ NOT_COVERED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_field_that_is_not_covered_is_refused_by_its_name(case: str) -> None:
     line, name = NOT_COVERED[case]
     lines = [line] if "meta" in line else [GOOD, line | {"process": 7}]
-    with pytest.raises(UsageError, match=f"field '{name}', which is not covered") as told:
+    with pytest.raises(HistoryError, match=f"field '{name}', which is not covered") as told:
         read(*lines)
-    assert told.value.exit_code == 2
     assert told.value.where == f"h.jsonl:{len(lines)}"
     free = orjson.loads(orjson.dumps(lines).replace(f'"{name}"'.encode(), f'"x_{name}"'.encode()))
     read(*free)
@@ -186,7 +184,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_contradicts_itself_or_is_left_out_is_refused(case: str) -> None:
     line, said = REFUSED[case]
-    with pytest.raises(UsageError, match=said) as told:
+    with pytest.raises(HistoryError, match=said) as told:
         read(GOOD, line | {"process": 7})
     assert told.value.where == "h.jsonl:2"
 

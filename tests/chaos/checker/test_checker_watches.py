@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from bench.histories import Mix, Simulation
+from chaos.checker.errors import HistoryError
 from chaos.checker.verdict import Verdict, check
-from chaos.checker.watch_reading import read_watch
+from chaos.checker.watch_reader import read_watch
 from chaos.checker.watches import Event, check_watches
-from machine.errors import UsageError
 from tests.chaos.checker.small import Line, lines_to_history
 
 CREATED: Line = {"watch": 0, "event": "created", "key": "k", "prefix": True, "start_revision": 2}
@@ -175,6 +175,6 @@ BROKEN = {
 
 @pytest.mark.parametrize("said", BROKEN)
 def test_a_broken_watch_line_is_named_with_file_and_line(said: str) -> None:
-    with pytest.raises(UsageError, match=said) as told:
+    with pytest.raises(HistoryError, match=said) as told:
         read_watch([orjson.dumps(CREATED), BROKEN[said]], "watch.jsonl")
     assert told.value.where == "watch.jsonl:2"

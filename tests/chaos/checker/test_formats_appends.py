@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.formats.appends import check_appends
 from chaos.checker.formats.choices import choose
 from chaos.checker.formats.judging import convert, judge
 from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.verdict import Verdict
-from machine.errors import UsageError
 
 CHOICES = choose("auto", "auto", None, "ignored")
 Call = dict[str, Any]
@@ -104,7 +104,7 @@ def test_a_violation_with_appends_names_key_and_lines(tmp_path: Path) -> None:
 def test_a_history_with_appends_is_not_converted(tmp_path: Path) -> None:
     path = tmp_path / "kv.txt"
     path.write_text('{:process 0, :type :invoke, :f :append, :key "3", :value "p"}\n')
-    with pytest.raises(UsageError, match="has no append"):
+    with pytest.raises(HistoryError, match="has no append"):
         convert(open_foreign(find(path), CHOICES), path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

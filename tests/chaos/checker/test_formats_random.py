@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from chaos.checker.action_reading import prefix_end
+from chaos.checker.errors import HistoryError
 from chaos.checker.formats.choices import choose
 from chaos.checker.formats.judging import convert, judge
 from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.verdict import Verdict, check
-from machine.errors import UsageError
 from tests.chaos.checker.foreign_words import Line, edn_map, events, log_line, map_of
 from tests.chaos.checker.small import correct, damaged, lines_to_history
 
@@ -109,7 +109,7 @@ def test_a_random_history_keeps_its_verdict_in_other_words(form: str, tmp_path: 
         lines = misread(damaged(lines, rnd) if n % 4 == 1 else lines, rnd) if n % 3 else lines
         try:
             right = check(lines_to_history(lines), seconds=10).verdict
-        except UsageError:  # the damage made it broken input
+        except HistoryError:  # the damage made it broken input
             continue
         keyed = len({line["key"] for line in lines if "key" in line}) > 1
         path = tmp_path / f"{n}"
@@ -137,7 +137,7 @@ def test_a_random_history_keeps_its_verdict_as_a_robustness_report(tmp_path: Pat
         lines[0] = {"meta": {"base_revision": 1, "closed_world": False}}
         try:
             right = check(lines_to_history(lines), seconds=10).verdict
-        except UsageError:
+        except HistoryError:
             continue
         folder = tmp_path / f"{n}"
         for client, operations in report_of(lines).items():

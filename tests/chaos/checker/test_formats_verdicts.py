@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from chaos.checker.errors import HistoryError
 from chaos.checker.formats.choices import choose
 from chaos.checker.formats.edn import Atom, Keyword
 from chaos.checker.formats.judging import Judged, judge
@@ -16,7 +17,6 @@ from chaos.checker.formats.names import key_of, value_of
 from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.formats.robustness import fnv32a
 from chaos.checker.verdict import Verdict
-from machine.errors import UsageError
 from tests.chaos.checker.foreign_words import Line
 from tests.chaos.checker.test_checker_command import app
 
@@ -278,7 +278,7 @@ def test_a_damaged_report_is_a_violation(file: str, change: tuple[str, str], tmp
 
 def test_one_client_of_a_report_points_to_the_folder(tmp_path: Path) -> None:
     folder = write_report(tmp_path)
-    with pytest.raises(UsageError, match="one client's part") as caught:
+    with pytest.raises(HistoryError, match="one client's part") as caught:
         find(folder / "client-1" / "operations.json")
     assert str(folder) in str(caught.value)
 
@@ -297,7 +297,7 @@ def test_folders_lead_to_their_history(tmp_path: Path) -> None:
     other = store / "lin-kv" / "20300102T000000"
     other.mkdir()
     (other / "history.edn").write_text(ops(*WRITE))
-    with pytest.raises(UsageError, match="2 histories"):
+    with pytest.raises(HistoryError, match="2 histories"):
         find(store)
     (store / "latest").symlink_to(other)
     assert find(store).path.resolve() == other / "history.edn"
@@ -310,7 +310,7 @@ def test_the_binary_store_points_to_the_edn_beside_it(tmp_path: Path) -> None:
     path.write_bytes(b"JEPSEN\0\0\0\1")
     (tmp_path / "history.edn").write_text(ops(*WRITE))
     result = CliRunner().invoke(app(), [str(path)])
-    assert isinstance(result.exception, UsageError)
+    assert isinstance(result.exception, HistoryError)
     assert str(tmp_path / "history.edn") in str(result.exception)
     assert find(tmp_path).path.name == "history.edn"
 
@@ -321,7 +321,7 @@ def test_convert_writes_ours_and_replaces_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app(), [str(path), "--convert", str(out)])
     assert (result.exit_code, CliRunner().invoke(app(), [str(out)]).exit_code) == (1, 1)
     again = CliRunner().invoke(app(), [str(path), "--convert", str(out)])
-    assert isinstance(again.exception, UsageError)
+    assert isinstance(again.exception, HistoryError)
     assert "exists already" in str(again.exception)
 
 

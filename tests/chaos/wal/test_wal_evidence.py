@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.checker.errors import WalError
+from chaos.checker.history_reader import read_history
 from chaos.checker.log_evidence import Evidence, find, open_writes, watched_whole
 from chaos.checker.model import History, Outcome
 from chaos.checker.raftlog.requests import Takes, request_of
-from chaos.checker.raftlog.wal_reader import Entry, Log, WalError
-from chaos.checker.reading import read_history
+from chaos.checker.raftlog.wal_reader import Entry, Log
 from chaos.checker.verdict import Verdict, check
-from chaos.checker.watch_reading import read_watch
+from chaos.checker.watch_reader import read_watch
 from tests.chaos.wal.written import cas, delete, entry, proto, put, request
 
 Line = dict[str, Any]

@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 import pytest
 
+from chaos.checker.history_reader import read_history
 from chaos.checker.log_evidence import find, open_writes
 from chaos.checker.raftlog.committed import merge
 from chaos.checker.raftlog.requests import request_of
 from chaos.checker.raftlog.wal_reader import Log
-from chaos.checker.reading import read_history
 from chaos.measure import raft_logs
 from machine import etcd_binaries
 from machine.paths import cache_dir

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.checker.errors import WalError
 from chaos.checker.raftlog.committed import merge
-from chaos.checker.raftlog.wal_reader import Entry, Log, WalError, crc32c, first_index, needed, read_log
+from chaos.checker.raftlog.wal_reader import Entry, Log, crc32c, first_index, needed, read_log
 from tests.chaos.wal.written import Item, entry, of, snapshot, state, written
 
 

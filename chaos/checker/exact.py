@@ -16,8 +16,8 @@ import numpy as np
 from chaos.checker.matching import TooMuch, match
 from chaos.checker.model import History, Kind
 from chaos.checker.order import RealTime
-from chaos.checker.rows import conditions, effects, unknown_writes
-from chaos.checker.said import unexplained
+from chaos.checker.read_evidence import unexplained
+from chaos.checker.tables import conditions, effects, unknown_writes
 from chaos.checker.violation import Violation, violation
 
 Slot = dict[int, tuple[int, int]]

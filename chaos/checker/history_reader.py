@@ -1,4 +1,4 @@
-"""Lines of JSON to a History, or a UsageError with file and line: broken input never becomes a verdict.
+"""Lines of JSON to a History, or a HistoryError with file and line: broken input never becomes a verdict.
 
 The fields are those of the history contract (docs/checker.md has them all). The loop over a million lines is the
 dearest part of a check, so the common operations touch each field once and the rest is checked on whole columns.
@@ -15,10 +15,10 @@ import orjson
 
 from chaos.checker.action_reading import BIGGEST, Broken, action_of, only, prefix_end
 from chaos.checker.actions import Action
+from chaos.checker.errors import HistoryError
 from chaos.checker.fields import COMMON, KV, META, MORE, PARTS, PLAIN, extra
 from chaos.checker.model import NEVER, NONE, Found, History, Kind, Meta, Outcome, Part, Txn
 from chaos.checker.relaxed import Numbers, Relaxed, Values
-from machine.errors import UsageError
 
 __all__ = ["NEXT", "Reader", "from_operations", "prefix_end", "read_history"]
 
@@ -67,7 +67,7 @@ class Reader:
     def read(self, lines: Iterable[bytes]) -> None:
         """Take in all lines.
 
-        Raises UsageError at the first broken one.
+        Raises HistoryError at the first broken one.
         """
         number = 0
         loads, extend, operation = orjson.loads, self.flat.extend, self._operation
@@ -91,7 +91,7 @@ class Reader:
     def take(self, operations: Iterable[Mapping[str, object]], meta: Mapping[str, object] | None) -> None:
         """Take in operations that are mappings already.
 
-        Raises UsageError at the first broken one.
+        Raises HistoryError at the first broken one.
         """
         number = 0
         try:
@@ -185,8 +185,8 @@ class Reader:
             self.txns[self.rows] = Txn((), row.parts)
         return int(row.kind), row.key, row.value, row.told, row.mod
 
-    def _error(self, number: int, what: str) -> UsageError:
-        return UsageError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
+    def _error(self, number: int, what: str) -> HistoryError:
+        return HistoryError(f"Broken history: {what}", where=f"{self.name}:{number}", next=NEXT)
 
     def _meta(self, line: dict[str, Any], number: int) -> None:
         if type(line) is not dict:
@@ -297,7 +297,7 @@ class Reader:
     def history(self) -> History:
         """All that was read.
 
-        Raises UsageError for what only the whole shows: overlapping operations of one process, a repeated value in a
+        Raises HistoryError for what only the whole shows: overlapping operations of one process, a repeated value in a
         ledger, a revision below the base.
         """
         flat = np.frombuffer(self.flat, dtype=np.int64).reshape(-1, 15) if self.flat else np.zeros((0, 15), np.int64)
@@ -374,7 +374,7 @@ class Reader:
 def read_history(lines: Iterable[bytes], name: str = "history") -> History:
     """A History from lines of JSON; `name` is used in errors.
 
-    Raises UsageError with file and line for broken input.
+    Raises HistoryError with file and line for broken input.
     """
     reader = Reader(name)
     reader.read(lines)
@@ -388,7 +388,7 @@ def from_operations(
 
     `meta` has the fields of a first line's `meta`. Operations count from line 1 in what is said of them.
 
-    Raises UsageError, with `name` and the operation's number, for a field that is broken or not covered.
+    Raises HistoryError, with `name` and the operation's number, for a field that is broken or not covered.
     """
     reader = Reader(name)
     reader.take(operations, meta)

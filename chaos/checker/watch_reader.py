@@ -1,4 +1,4 @@
-"""Lines of watch.jsonl to events, or a UsageError with file and line."""
+"""Lines of watch.jsonl to events, or a HistoryError with file and line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from chaos.checker.action_reading import prefix_end
+from chaos.checker.errors import HistoryError
 from chaos.checker.fields import extra, refusal
-from chaos.checker.reading import NEXT
+from chaos.checker.history_reader import NEXT
 from chaos.checker.watches import Event, EventKind
-from machine.errors import UsageError
 
 COMMON = frozenset({"watch", "event", "ns", "member"})
 WRITE = frozenset({"key", "mod_revision", "create_revision", "prev_value"})
@@ -43,7 +43,7 @@ FILTERS = {"noput": "put", "nodelete": "delete"}
 def read_watch(lines: Iterable[bytes], name: str = "watch") -> list[Event]:
     """Every event and notice, in order of the file (docs/checker.md has the fields).
 
-    Raises UsageError for what is not JSON, lacks a field, or tells of a watch that was never created.
+    Raises HistoryError for what is not JSON, lacks a field, or tells of a watch that was never created.
     """
     events: list[Event] = []
     created: set[str] = set()
@@ -64,8 +64,8 @@ def read_watch(lines: Iterable[bytes], name: str = "watch") -> list[Event]:
     return events
 
 
-def _broken(name: str, number: int, what: str) -> UsageError:
-    return UsageError(f"Broken watch record: {what}", where=f"{name}:{number}", next=NEXT)
+def _broken(name: str, number: int, what: str) -> HistoryError:
+    return HistoryError(f"Broken watch record: {what}", where=f"{name}:{number}", next=NEXT)
 
 
 def _event(line: dict[str, Any], number: int) -> Event:

@@ -11,7 +11,7 @@ import numpy as np
 from chaos.checker.model import NONE, History, Kind
 from chaos.checker.order import RealTime
 from chaos.checker.search import Answer, Limit, Result, World, search
-from chaos.checker.steps import ALWAYS, Step, step
+from chaos.checker.specification import ALWAYS, Step, step
 
 
 def steps_of(history: History, past: RealTime | None = None) -> list[Step]:

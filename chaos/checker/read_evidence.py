@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from chaos.checker.model import NONE, NULL, History, Ints, Outcome
-from chaos.checker.rows import Table, effects
+from chaos.checker.tables import Table, effects
 from chaos.checker.violation import Violation, violation
 
 
