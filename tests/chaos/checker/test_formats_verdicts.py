@@ -17,6 +17,7 @@ from chaos.checker.formats.names import key_of, value_of
 from chaos.checker.formats.opening import find, open_foreign
 from chaos.checker.formats.robustness import fnv32a
 from chaos.checker.verdict import Verdict
+from machine.errors import UsageError
 from tests.chaos.checker.foreign_words import Line
 from tests.chaos.checker.test_checker_command import app
 
@@ -310,7 +311,7 @@ def test_the_binary_store_points_to_the_edn_beside_it(tmp_path: Path) -> None:
     path.write_bytes(b"JEPSEN\0\0\0\1")
     (tmp_path / "history.edn").write_text(ops(*WRITE))
     result = CliRunner().invoke(app(), [str(path)])
-    assert isinstance(result.exception, HistoryError)
+    assert isinstance(result.exception, UsageError)
     assert str(tmp_path / "history.edn") in str(result.exception)
     assert find(tmp_path).path.name == "history.edn"
 
@@ -321,7 +322,7 @@ def test_convert_writes_ours_and_replaces_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app(), [str(path), "--convert", str(out)])
     assert (result.exit_code, CliRunner().invoke(app(), [str(out)]).exit_code) == (1, 1)
     again = CliRunner().invoke(app(), [str(path), "--convert", str(out)])
-    assert isinstance(again.exception, HistoryError)
+    assert isinstance(again.exception, UsageError)
     assert "exists already" in str(again.exception)
 
 

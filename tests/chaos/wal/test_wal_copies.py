@@ -13,11 +13,11 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from chaos.checker.errors import HistoryError, WalError
+from chaos.checker.errors import WalError
 from chaos.checker.raftlog.copies import ABOUT, load
 from chaos.measure import raft_logs
 from cli.check import register
-from machine.errors import LabError
+from machine.errors import LabError, UsageError
 from machine.process import Completed, run
 from tests.chaos.wal.written import entry, of, put, state, written
 
@@ -164,7 +164,7 @@ def test_copies_without_their_note_are_bad_input(guests: Guests, tmp_path: Path)
     collected(guests, tmp_path / "wal")
     (tmp_path / "wal" / ABOUT).write_text('{"members": 3}')
     result = check(str(path))
-    assert isinstance(result.exception, HistoryError)
+    assert isinstance(result.exception, UsageError)
     assert result.exception.where.endswith(ABOUT)
 
 
