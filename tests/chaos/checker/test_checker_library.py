@@ -30,7 +30,7 @@ def test_it_loads_nothing_of_the_lab(tmp_path: Path) -> None:
         "import sys, chaos.checker; print([m for m in sys.modules if m.split('.')[0] in ('machine', 'infra', 'cli')])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.strip() == "[]"
 
 
 def test_operations_in_memory_are_judged_and_a_broken_one_is_named_by_its_number() -> None:
