@@ -21,11 +21,11 @@ def register(app: typer.Typer) -> None:
     @fault.command("list")
     def list_faults() -> None:
         """The faults there are, and what can be set of each."""
-        from chaos.faults.registry import KINDS
+        from chaos.faults.registry import catalogue
         from cli.terminal import table
 
         rows = []
-        for kind in sorted(KINDS.values(), key=lambda kind: (kind.family, kind.name)):
+        for kind in sorted(catalogue().values(), key=lambda kind: (kind.family, kind.name)):
             first, *more = settable(kind) or [""]
             rows += [[kind.name, kind.family, kind.summary, first], *(["", "", "", one] for one in more)]
         table(["FAULT", "FAMILY", "DOES", "--set"], rows)

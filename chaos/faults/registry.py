@@ -1,6 +1,10 @@
-"""The catalogue: every kind of fault by the name that users write."""
+"""The catalogue: every kind of fault by the name that users write, ours and those of installed packages."""
 
 from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Final
 
 from chaos.faults.base import Fault
 from chaos.faults.etcd.maintenance import Compact, Defragment, MoveLeader
@@ -33,14 +37,48 @@ FAMILIES: tuple[tuple[type[Fault], ...], ...] = (
 )
 
 KINDS: dict[str, type[Fault]] = {kind.name: kind for family in FAMILIES for kind in family}
+"""Ours, which random sequences draw from."""
+
+GROUP: Final = "etcd_lab.faults"
+"""Entry points of this group name subclasses of Fault (packaging.python.org, entry points specification)."""
+
+
+@cache
+def installed() -> dict[str, type[Fault]]:
+    """Faults of other packages in this environment, by name.
+
+    Raises UsageError if one cannot be loaded, is no fault, or takes a name that is taken.
+    """
+    found: dict[str, type[Fault]] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        where = f"{point.dist.name if point.dist else 'a package'}: {point.value}"
+        try:
+            loaded: object = point.load()
+        except Exception as error:  # another package's code may raise anything
+            raise UsageError(
+                f"The fault {point.name} cannot be loaded: {error}",
+                where=where,
+                next="Repair the package or remove it.",
+            ) from error
+        if not (isinstance(loaded, type) and issubclass(loaded, Fault)):
+            raise UsageError(f"The entry point {point.name} names no subclass of Fault", where=where)
+        if loaded.name in KINDS or loaded.name in found:
+            raise UsageError(f"There is a fault {loaded.name!r} already", where=where, next="Give it another name.")
+        found[loaded.name] = loaded
+    return found
+
+
+def catalogue() -> dict[str, type[Fault]]:
+    """Every fault by name; raises UsageError for a broken one of another package."""
+    return KINDS | installed()
 
 
 def kind(name: str) -> type[Fault]:
     """The fault called `name`; raises UsageError naming those there are."""
-    try:
-        return KINDS[name]
-    except KeyError:
-        raise UsageError(f"There is no fault {name!r}", next=f"There are: {', '.join(sorted(KINDS))}.") from None
+    found = KINDS.get(name) or installed().get(name)
+    if found is None:
+        raise UsageError(f"There is no fault {name!r}", next=f"There are: {', '.join(sorted(catalogue()))}.")
+    return found
 
 
 def from_record(record: Record) -> Fault:
@@ -50,7 +88,8 @@ def from_record(record: Record) -> Fault:
 
 def damages_data(name: str) -> bool:
     """Whether a fault of this name leaves data that is not to be trusted; False for one that is not known here."""
-    return name in KINDS and KINDS[name].damages_data
+    found = KINDS.get(name) or installed().get(name)
+    return found is not None and found.damages_data
 
 
 def damage_records(paths: StackPaths) -> list[Record]:
