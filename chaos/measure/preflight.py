@@ -11,7 +11,7 @@ from typing import Final
 from chaos.evidence.sources import ALL, Missing, in_settings
 from chaos.lab.lab import Lab
 from chaos.measure.traffic import reading_of
-from machine.errors import LabError
+from machine.errors import DeadlineError, LabError
 
 SECONDS: Final = 15.0
 """For one look into a node's journal, connecting included."""
@@ -81,6 +81,8 @@ def merged(found: Iterable[Missing], nodes: tuple[str, ...]) -> list[Missing]:
 def _journal(lab: Lab, node: str) -> list[Missing]:
     try:
         text = lab.inside.run(lab.shell(node), _SCRIPT, SECONDS, check=False).stdout
+    except DeadlineError:  # its words are the script
+        return [Missing("log", node, f"its journal was not read before the run, within {SECONDS:g} s", known=False)]
     except LabError as error:
         return [Missing("log", node, f"its journal was not read before the run: {error.what}", known=False)]
     return of_journal(node, text)

@@ -61,7 +61,12 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     for name, value in {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}", "MARKER": str(tmp_path / "marker")}.items():
         monkeypatch.setenv(name, value)
     real = environment.pulumi_env
-    monkeypatch.setattr(environment, "pulumi_env", lambda stack: real(stack, checkout=tmp_path))
+
+    def env(stack: str) -> dict[str, str]:
+        """With the directory of the test's own provider, which no environment has installed."""
+        return {**real(stack, checkout=tmp_path), "PYTHONPATH": str(tmp_path)}
+
+    monkeypatch.setattr(environment, "pulumi_env", env)
     one = Engine(StackPaths(tmp_path, "lab"))
     one.select()
     yield one
@@ -113,7 +118,8 @@ def test_after_sigkill_of_command_and_engine_the_next_update_goes_on(engine: Eng
 
 
 def test_after_sigkill_of_the_command_alone_the_engine_stops_by_itself(engine: Engine) -> None:
-    child, lock = start_slow_up(engine, 15)
+    """It is interrupted, and has cli.foreground.GRACE_SECONDS for what it is in the middle of."""
+    child, lock = start_slow_up(engine, 4)
     child.kill()
     child.wait()
     engine.recover()
