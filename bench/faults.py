@@ -27,7 +27,7 @@ from chaos.faults.registry import KINDS, kind
 from chaos.harness.sequences import WORDS
 from chaos.heal.heal import heal_lab
 from chaos.lab.lab import Lab
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from chaos.stack.verification import Verification
 from infra.manifest import load
 from machine.errors import LabError
@@ -156,7 +156,7 @@ def main() -> int:
         if not options.no_baseline:
             require()
         names = [kind(name).name for name in options.kinds.split(",") if name]
-        with alone(paths, "measure faults"), Lab(load(paths), paths) as lab:
+        with exclusive_use(paths, "measure faults"), Lab(load(paths), paths) as lab:
             stack = Verification(lab)
             for name in names:
                 rows.append(measure(lab, stack, name, options.rounds))

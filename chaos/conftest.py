@@ -16,10 +16,10 @@ from chaos.evidence.sources import Missing
 from chaos.harness import artefacts, end_checks
 from chaos.harness.declare import Declared
 from chaos.harness.lab_run import LabRun
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.heal.heal import heal_lab, leftovers
 from chaos.lab.lab import Lab
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from chaos.measure.calibration import Calibration, calibrate
 from chaos.measure.measures import Measures
 from chaos.measure.preflight import missing_sources
@@ -141,7 +141,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         try:
             paths = stack_paths(stack)
             manifest = load(paths)
-            held.enter_context(alone(paths, "play scenarios"))
+            held.enter_context(exclusive_use(paths, "play scenarios"))
         except LabError as error:
             pytest.exit(str(error), returncode=2)
         opened = held.enter_context(Lab(manifest, paths))
@@ -233,11 +233,11 @@ def scenario(  # noqa: PLR0917 - what pytest hands in
     workload: Plan,
     calibration: Calibration,
     missing: list[Missing],
-) -> Iterator[Play]:
+) -> Iterator[ScenarioRun]:
     """One scenario: healthy before, clients at work, recorded, healed and healthy after, and what they saw checked."""
     declared: Declared = request.param
     scenario_recorder = ScenarioRecorder(recorder, Scenario(id=declared.id, title=declared.title))
-    play = Play(lab_run, scenario_recorder, verification)
+    play = ScenarioRun(lab_run, scenario_recorder, verification)
     play.machine = calibration.machine
     play.missing = missing
     measured = ExitStack()
@@ -300,7 +300,7 @@ def told(statuses: list[EndpointStatus]) -> str:
     return f"{len(statuses)} healthy, {leader} leads in term {terms}"
 
 
-def _mend(play: Play, *, failed: bool) -> None:
+def _mend(play: ScenarioRun, *, failed: bool) -> None:
     """Keep the evidence, heal what is in force, and leave the cluster healthy."""
     if failed:
         artefacts.collect(play.lab, play.recorder.artefacts_dir)

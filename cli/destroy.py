@@ -39,10 +39,10 @@ def register(app: typer.Typer) -> None:
         if (deployment is None or not deployment.resources) and not paths.dir.exists() and not paths.faults.exists():
             say(f"There is no lab {stack!r} here; nothing to destroy.")
             return
-        from chaos.lab.lock import alone  # late: it needs all libraries, and what was never built needs none
+        from chaos.lab.lock import exclusive_use  # late: it needs all libraries, and what was never built needs none
 
         # what a run has under way is killed below, so there must be no run
-        with alone(paths, "destroy it"):
+        with exclusive_use(paths, "destroy it"):
             uri = _libvirt_uri(paths)
             for chaos in _chaos_stacks(engine):
                 say(f"Destroying the verification stack {chaos.paths.stack!r} first.")

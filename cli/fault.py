@@ -10,7 +10,7 @@ from cli.options import DEFAULT_STACK, StackOption
 
 if TYPE_CHECKING:
     from chaos.faults.base import Fault, Result
-    from chaos.stack.provider import Attached
+    from chaos.stack.provider import ProviderProcess
     from machine.paths import StackPaths
 
 
@@ -34,13 +34,13 @@ def register(app: typer.Typer) -> None:
     def status(stack: StackOption = DEFAULT_STACK) -> None:
         """Look whether each fault that is declared still holds; exit 3 when one does not."""
         from chaos.lab.lab import Lab
-        from chaos.lab.lock import alone
+        from chaos.lab.lock import exclusive_use
         from chaos.stack.verification import Verification
         from cli.lab import open_lab
         from cli.terminal import line
 
         lab = open_lab(stack)
-        with alone(lab.paths, "look at faults"), Lab(lab.manifest, lab.paths) as opened:
+        with exclusive_use(lab.paths, "look at faults"), Lab(lab.manifest, lab.paths) as opened:
             declared = Verification(opened)
             results = declared.refresh() if declared.standing().faults else []
         for result in results:
@@ -75,12 +75,12 @@ def register(app: typer.Typer) -> None:
         from chaos.faults.base import HAND_LEASE
         from chaos.faults.registry import kind
         from chaos.lab.lab import Lab
-        from chaos.lab.lock import alone
+        from chaos.lab.lock import exclusive_use
         from chaos.stack.verification import Verification
         from cli.terminal import line
 
         wanted = kind(name)
-        with alone(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
+        with exclusive_use(lab.paths, "inject a fault"), Lab(lab.manifest, lab.paths) as opened:
             declared = Verification(opened, provider=provider)
             opened.connect_early()
             present = declared.standing().faults
@@ -99,13 +99,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(fault, name="fault")
 
 
-def start_provider(paths: StackPaths) -> Attached:
+def start_provider(paths: StackPaths) -> ProviderProcess:
     """Start the provider of faults: it loads what it needs while this process does."""
-    from chaos.stack.provider import Attached
+    from chaos.stack.provider import ProviderProcess
     from machine.engine import Engine
     from machine.engine_state import CHAOS_PROJECT
 
-    return Attached.start(Engine(paths, project=CHAOS_PROJECT))
+    return ProviderProcess.start(Engine(paths, project=CHAOS_PROJECT))
 
 
 def settable(kind: type[Fault]) -> list[str]:

@@ -86,7 +86,7 @@ def revive(lab: OpenLab, *, deployed: bool, say: Say = say) -> bool:
 
     Members are not waited for: those that a deployment left broken come up with the update that follows. When etcd is
     `deployed`, that update may have to log in, so the machines are. The caller is the lab's only player
-    (chaos.lab.lock.alone).
+    (chaos.lab.lock.exclusive_use).
     """
     from chaos.heal.heal import heal_lab, leftovers
     from chaos.lab.lab import Lab

@@ -15,14 +15,14 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def start(stack: StackOption = DEFAULT_STACK) -> None:
         """Switch the machines on again and wait until every member is healthy."""
-        from chaos.lab.lock import alone
+        from chaos.lab.lock import exclusive_use
         from cli.lab import open_lab
         from cli.revive import power_on, wait_healthy
         from machine.log import say
 
         lab = open_lab(stack, awake=True)
         started = time.monotonic()
-        with alone(lab.paths, "start its machines"):  # a run may have cut their power
+        with exclusive_use(lab.paths, "start its machines"):  # a run may have cut their power
             woken = power_on(lab)
             say(f"Switched on: {', '.join(woken)}." if woken else "The machines are on already.")
             wait_healthy(lab)

@@ -21,11 +21,11 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def stop(stack: StackOption = DEFAULT_STACK) -> None:
         """Shut the machines down in good order; ./lab start brings them back with their data."""
-        from chaos.lab.lock import alone
+        from chaos.lab.lock import exclusive_use
         from cli.lab import open_lab
 
         lab = open_lab(stack, awake=True)
-        with alone(lab.paths, "stop it"):
+        with exclusive_use(lab.paths, "stop it"):
             shut_down(lab)
 
 

@@ -50,11 +50,11 @@ def build(stack: str) -> float:
     etcd = etcd_binaries.ensure(settings.etcd_version, say)
     trial.check(etcd, settings.etcd_extra, say, where=f"Pulumi.{paths.stack}.yaml")  # the program warns
     image.ensure_image(settings.image, settings.image_sha256, say)
-    from chaos.lab.lock import alone  # late: it needs the libraries that were got just now
+    from chaos.lab.lock import exclusive_use  # late: it needs the libraries that were got just now
 
     started = time.monotonic()
     # what a run has under way would be taken for what a killed update left, and its machines for ones to revive
-    with alone(paths, "build it or change it"):
+    with exclusive_use(paths, "build it or change it"):
         engine = Engine(paths)
         engine.select()
         half_made = engine.recover()

@@ -9,7 +9,7 @@ from chaos.checker.tables import Table, effects
 from chaos.checker.violation import Violation, violation
 
 
-def said_wrong(history: History, sights: Table, writes: Table, last: Ints, exact: Ints) -> Violation | None:
+def contradictory_read(history: History, sights: Table, writes: Table, last: Ints, exact: Ints) -> Violation | None:
     """The first sight with a mod revision that no choice for the unknown writes could explain.
 
     `last` is the revision of the last known write of the key at or below each sight (NONE: initial).

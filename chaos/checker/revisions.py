@@ -20,7 +20,7 @@ from chaos.checker.exact import Undecided
 from chaos.checker.known import EVIDENCE, Known, Match
 from chaos.checker.model import NONE, NULL, History, Ints
 from chaos.checker.order import RealTime, check_order
-from chaos.checker.read_evidence import said_wrong
+from chaos.checker.read_evidence import contradictory_read
 from chaos.checker.tables import Extra, compile_rows, joined
 from chaos.checker.violation import Violation, violation
 from chaos.checker.watches import Told
@@ -70,7 +70,7 @@ class Path(Known):
             exact = bad[(self.sights.mod[bad] >= 0) & (self.sights.equal[bad] == 1)]
             if not len(exact):
                 return match, None
-            wrong = said_wrong(self.history, self.sights, self.writes, match.revision, exact)
+            wrong = contradictory_read(self.history, self.sights, self.writes, match.revision, exact)
             if wrong is not None:
                 return match, wrong
             extra = Extra()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-class Keeper:
+class LeaseRenewer:
     """Calls each held renewal again and again; `problems` says whose last renewal failed, and why.
 
     Each in a thread of its own: a guest that hangs takes its renewal's whole limit (chaos.faults.guest.CALL_SECONDS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from chaos.faults.renewal import Keeper
+from chaos.faults.renewal import LeaseRenewer
 from chaos.lab.lab import Lab
 from chaos.measure.sampler import period_of
 from chaos.measure.traffic import Pages
@@ -19,7 +19,7 @@ class LabRun:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.keeper = Keeper(RENEW_EVERY)
+        self.keeper = LeaseRenewer(RENEW_EVERY)
         self.clients = Clients(lab.manifest, lab.paths)
         self.pages = Pages(lab.cluster, period_of(lab.manifest))
         """Readings of the members' metrics pages, within what sampling may cost."""

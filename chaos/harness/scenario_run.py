@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it loads the engine's SDK, which collecting and scenarios w
     from chaos.stack.verification import Verification
 
 
-class Play(ScenarioContext):
+class ScenarioRun(ScenarioContext):
     """One scenario under way on a lab: its context, and the faults that it injects and heals."""
 
     def __init__(self, run: LabRun, recorder: ScenarioRecorder, stack: Verification) -> None:

@@ -42,7 +42,7 @@ SHAPED = frozenset({"bridge"})
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault of a plan: its name, and its targets as `Play.inject` takes them (node names)."""
+    """One fault of a plan: its name, and its targets as `ScenarioRun.inject` takes them (node names)."""
 
     name: str
     words: tuple[str, ...]

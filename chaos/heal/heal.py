@@ -18,10 +18,10 @@ from chaos.faults.network import dns
 from chaos.faults.network.nft import Bridge
 from chaos.faults.registry import damages_data, from_record
 from chaos.heal import inspection
-from chaos.heal.recovery import Mended, Note, Recovery
+from chaos.heal.recovery import Note, Recovery, Repair
 from chaos.heal.residue import DAMAGED, ETCD, UNDO_SCRIPT
 from chaos.lab.lab import Lab
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from chaos.lab.probes import answers
 from chaos.stack.state import emptied_outputs
 from infra.layout import SSH_PORT
@@ -42,21 +42,21 @@ SWEEPS = 3
 _Note = Note
 
 
-def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Mended]:
+def heal(manifest: Manifest, paths: StackPaths, say: Say = say_aloud) -> list[Repair]:
     """Mend everything, say each thing as it is found, and wait for a healthy cluster.
 
     Gives what was found and done; an empty list means that nothing was amiss. Raises UsageError while another run
     plays on the lab, DeadlineError when machines do not come back or the cluster does not get healthy.
     """
-    with alone(paths, "mend it"), Lab(manifest, paths) as lab:
+    with exclusive_use(paths, "mend it"), Lab(manifest, paths) as lab:
         return heal_lab(lab, say)
 
 
-def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Mended]:
-    """`heal` on a lab that is open already, and whose only player the caller is (chaos.lab.lock.alone)."""
-    found: list[Mended] = []
+def heal_lab(lab: Lab, say: Say = say_aloud) -> list[Repair]:
+    """`heal` on a lab that is open already, and whose only player the caller is (chaos.lab.lock.exclusive_use)."""
+    found: list[Repair] = []
 
-    def note(mended: Mended) -> None:
+    def note(mended: Repair) -> None:
         found.append(mended)
         say(f"  {mended}")
 
@@ -100,9 +100,9 @@ def _end_updates(lab: Lab, note: _Note) -> Engine | None:
     try:
         engine = Engine(lab.paths, project=CHAOS_PROJECT, say=lambda _line: None)
         if engine.end_orphans():
-            note(Mended("an update of the verification stack without an owner", engine.name, "ended", ok=True))
+            note(Repair("an update of the verification stack without an owner", engine.name, "ended", ok=True))
     except LabError as error:  # the faults are healed without the engine all the same
-        note(Mended("the verification stack", lab.paths.stack, f"could not be asked: {error}", ok=False))
+        note(Repair("the verification stack", lab.paths.stack, f"could not be asked: {error}", ok=False))
         return None
     return engine
 
@@ -113,7 +113,7 @@ def _empty_stack(engine: Engine | None, note: _Note) -> None:
     deployment = engine.deployment()
     left = engine.empty(emptied_outputs(deployment.outputs)) if deployment else []
     if left:
-        note(Mended(f"declared: {', '.join(left)}", engine.name, "declared no more", ok=True))
+        note(Repair(f"declared: {', '.join(left)}", engine.name, "declared no more", ok=True))
 
 
 # -- records ------------------------------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ def _lift_records(lab: Lab, note: _Note) -> tuple[list[records.Record], list[rec
             of_lab.append(record)
             continue
         records.remove(lab.paths, record.id)
-        note(Mended(*_named(record), f"belonged to the lab {record.lab_id}, which is gone; forgotten", ok=True))
+        note(Repair(*_named(record), f"belonged to the lab {record.lab_id}, which is gone; forgotten", ok=True))
     for path in bad:
         path.unlink(missing_ok=True)
-        note(Mended("a record that cannot be read", path.name, "removed; looking at everything instead", ok=True))
+        note(Repair("a record that cannot be read", path.name, "removed; looking at everything instead", ok=True))
     reachable = _reachable(lab) if of_lab else set()
     later = [record for record in of_lab if not _lift(lab, record, note, reachable=reachable)]
     return of_lab, later
@@ -157,9 +157,9 @@ def _lift(lab: Lab, record: records.Record, note: _Note, reachable: set[str] | N
         fault.lift(lab)
     except LabError as error:
         pending = record.place == "guest" and not damages_data(record.name)
-        note(Mended(*_named(record), f"could not be lifted: {error}", ok=False, pending=pending))
+        note(Repair(*_named(record), f"could not be lifted: {error}", ok=False, pending=pending))
     else:
-        note(Mended(*_named(record), "lifted", ok=True))
+        note(Repair(*_named(record), "lifted", ok=True))
         if damages_data(record.name):  # the member is another one now, and its data to be trusted
             records.remove(lab.paths, record.id)
     return True
@@ -178,14 +178,14 @@ def _clear_bridge(lab: Lab, note: _Note) -> None:
         return
     pairs = sum(len(cut.pairs) for cut in bridge.cuts().values())
     bridge.drop_table()
-    note(Mended(f"our nftables table with {pairs} pairs cut", lab.manifest.hypervisor.bridge, "removed", ok=True))
+    note(Repair(f"our nftables table with {pairs} pairs cut", lab.manifest.hypervisor.bridge, "removed", ok=True))
 
 
 def _raise_links(lab: Lab, note: _Note) -> None:
     for node in inspection.links_down(lab):
         with lab.libvirt() as connection:
             libvirt_api.set_link(connection, lab.manifest.node(node).domain, up=True)
-        note(Mended(f"the link of {node} was down", "libvirt", "up", ok=True))
+        note(Repair(f"the link of {node} was down", "libvirt", "up", ok=True))
 
 
 def _right_names(lab: Lab, note: _Note) -> None:
@@ -193,9 +193,9 @@ def _right_names(lab: Lab, note: _Note) -> None:
         for node, led in dns.wrong_names(lab).items():
             with lab.libvirt() as connection:
                 dns.point(connection, lab, node, lab.manifest.node(node).address)
-            note(Mended(f"the name {node} led to {led}", "libvirt", "right", ok=True))
+            note(Repair(f"the name {node} led to {led}", "libvirt", "right", ok=True))
     except LabError as error:  # the machines are worth mending all the same
-        note(Mended("the names of the nodes", "libvirt", f"could not be put right: {error}", ok=False))
+        note(Repair("the names of the nodes", "libvirt", f"could not be put right: {error}", ok=False))
 
 
 def _start_machines(lab: Lab, note: _Note) -> None:
@@ -212,7 +212,7 @@ def _start_machines(lab: Lab, note: _Note) -> None:
                 libvirt_api.power_on(connection, node.domain)
             else:
                 libvirt_api.power_on(connection, node.domain)
-            note(Mended(f"{node.name} was {state}", "libvirt", "resumed" if state == "paused" else "on", ok=True))
+            note(Repair(f"{node.name} was {state}", "libvirt", "resumed" if state == "paused" else "on", ok=True))
 
 
 def _wait_for_machines(lab: Lab, say: Say) -> None:
@@ -274,11 +274,11 @@ def _sweep_guests(lab: Lab, note: _Note) -> _Swept:
                 pending = trace.trace.name == UNDO_SCRIPT and not ok
                 done = "mended" if ok else "could not be mended"
                 done = "asked to start" if ok and trace.trace.name == ETCD else done
-                note(Mended(str(trace), guest.node, done, ok=ok, pending=pending))
+                note(Repair(str(trace), guest.node, done, ok=ok, pending=pending))
                 if pending and not trace.mended:
                     left.update(trace.what.split())
             if guest.clock:
-                note(Mended(f"the clock was {guest.clock:+.1f} s off", guest.node, "set", ok=not last))
+                note(Repair(f"the clock was {guest.clock:+.1f} s off", guest.node, "set", ok=not last))
         # what mended nothing has nothing to look at again; the others are looked at once more
         nodes = [guest.node for guest in guests if guest.told()]
         if not nodes:
@@ -294,7 +294,7 @@ def _without_damage(guest: inspection.Guest, damaged: set[str]) -> inspection.Gu
     return replace(guest, traces=traces)
 
 
-def _undo_pending(lab: Lab, found: list[Mended], note: _Note, say: Say) -> set[str]:
+def _undo_pending(lab: Lab, found: list[Repair], note: _Note, say: Say) -> set[str]:
     """Try once more what guests could not undo, now that the cluster answers, and correct what was noted of it.
 
     Gives the ids of faults that are still not undone: their records stay.

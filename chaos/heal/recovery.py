@@ -42,7 +42,7 @@ DEFAULT_QUOTA: Final = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repair:
     """One thing that was found and what was done about it."""
 
     what: str
@@ -56,7 +56,7 @@ class Mended:
         return f"{self.what} ({self.where}): {self.done}"
 
 
-Note = Callable[[Mended], None]
+Note = Callable[[Repair], None]
 
 
 class Recovery:
@@ -169,9 +169,9 @@ class Recovery:
         except LabError as error:
             if self._tries[key] == TRIES:
                 said = getattr(error, "tail", "") or str(error)
-                self._note(Mended(finding.what, "member list", f"etcd refused: {said}; {finding.command}", ok=False))
+                self._note(Repair(finding.what, "member list", f"etcd refused: {said}; {finding.command}", ok=False))
             return False
-        self._note(Mended(finding.what, "member list", done, ok=True))
+        self._note(Repair(finding.what, "member list", done, ok=True))
         return True
 
     def _leave(self, finding: Finding) -> None:
@@ -179,7 +179,7 @@ class Recovery:
         key = (finding.kind, finding.member_id, finding.node)
         if key not in self._left:
             self._left.add(key)
-            self._note(Mended(finding.what, "cluster", f"left as it is; {finding.command}", ok=False))
+            self._note(Repair(finding.what, "cluster", f"left as it is; {finding.command}", ok=False))
         if finding.kind == "other cluster":
             self._final[finding.node] = journal.Trouble(finding.what, finding.command)
 
@@ -213,7 +213,7 @@ class Recovery:
     def _disarm(self, alarm: Alarm, finding: Finding, done: str) -> bool:
         self._tries[alarm.kind, alarm.member_id, ""] += 1
         self._lab.cluster.disarm(alarm)
-        self._note(Mended(finding.what, "etcd", done, ok=True))
+        self._note(Repair(finding.what, "etcd", done, ok=True))
         return True
 
     def _corrupt(self, alarm: Alarm, finding: Finding) -> bool:
@@ -327,7 +327,7 @@ def replace_members(lab: Lab, nodes: Collection[str], note: Note, say: Say) -> l
         say(f"  {text}")
 
     def failed(node: str, error: LabError) -> None:
-        note(Mended(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
+        note(Repair(f"the member of {node}", "etcd", f"could not be replaced: {error}", ok=False))
 
     ready: list[str] = []
     for node in nodes:
@@ -345,6 +345,6 @@ def replace_members(lab: Lab, nodes: Collection[str], note: Note, say: Say) -> l
         except LabError as error:
             failed(node, error)
         else:
-            note(Mended(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
+            note(Repair(f"the member of {node}", "etcd", f"replaced by {entry.id:x}", ok=True))
             replaced.append(node)
     return replaced

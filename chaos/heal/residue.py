@@ -23,7 +23,7 @@ FREEZER: Final = "/sys/fs/cgroup/system.slice/etcd.service/cgroup.freeze"
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Residue:
     """One kind of trace."""
 
     name: str
@@ -55,26 +55,26 @@ UNDO_SCRIPT: Final = "undo script"
 DAMAGED: Final = "damaged data"
 """Trace of data that a fault damaged: no script can mend that, the member is replaced."""
 
-GUEST: Final[tuple[Trace, ...]] = (
-    Trace(
+GUEST: Final[tuple[Residue, ...]] = (
+    Residue(
         UNDO_SCRIPT,
         f'for d in {DIRECTORY}/*; do [ ! -e "$d" ] || tell "${{d##*/}}"; done',
         # what went wrong stays, to be tried again when more is mended
         f'bad=0; for d in {DIRECTORY}/*; do [ -e "$d" ] || continue\n'
         'if [ ! -e "$d/undo" ] || timeout 150 sh "$d/undo"; then rm -rf "$d"; else bad=$?; fi; done; (exit $bad)',
     ),
-    Trace(
+    Residue(
         "unit",
         f'for f in {TRANSIENT}/{UNIT_PREFIX}*; do [ ! -e "$f" ] || tell "${{f##*/}}"; done',
         f"systemctl stop '{UNIT_PREFIX}*'; systemctl reset-failed '{UNIT_PREFIX}*'; :",
     ),
-    Trace(
+    Residue(
         "nftables table",
         # without the module there is no table, and asking would load it
         f'[ ! -d /sys/module/nf_tables ] || {_TABLES} tell "$family $name" {_TABLES_END}',
         f'{_TABLES} nft delete table "$family" "$name" {_TABLES_END}',
     ),
-    Trace(
+    Residue(
         "queueing discipline",
         # tc takes 0.2 s to start under TCG, busybox a tenth of that; a kernel's own has the handle 0
         f"case $(busybox ip link show dev {NIC}) in {_OWN_QDISCS}) ;; *)"
@@ -82,23 +82,23 @@ GUEST: Final[tuple[Trace, ...]] = (
         f"$(tc qdisc show dev {NIC})\nE\n;; esac",
         f"for at in root ingress clsact; do tc qdisc del dev {NIC} $at; done; :",
     ),
-    Trace(
+    Residue(
         "stopped process",
         f"{_STOPPED} tell $name $pid ;; esac; done {_OF_ETCD}",
         f"{_STOPPED} kill -CONT $pid ;; esac; done {_OF_ETCD}",
     ),
-    Trace(
+    Residue(
         "frozen unit",
         f"read -r frozen <{FREEZER} && [ $frozen = 1 ] && tell etcd.service",
         "systemctl thaw etcd.service",
     ),
-    Trace(
+    Residue(
         "clock rate",
         "while read -r line; do case $line in *freq.adjust:*' 0 ('* | *tick:*' 10000 us') ;; "
         "*freq.adjust:* | *tick:*) tell $line ;; esac; done <<E\n$(busybox adjtimex)\nE",
         "busybox adjtimex -f 0 -t 10000 >/dev/null",
     ),
-    Trace(
+    Residue(
         "device table",
         # where the device mapper is a module, so are its targets, and each counts the tables that use it
         "used=; for m in dm_flakey dm_delay; do read -r n </sys/module/$m/refcnt && [ $n != 0 ] && used=yes; done\n"
@@ -107,7 +107,7 @@ GUEST: Final[tuple[Trace, ...]] = (
         "for f in /sys/block/dm-*/dm/suspended; do read -r on <$f; [ $on = 0 ] || tell suspended; done",
         volume.LINEAR,
     ),
-    Trace(
+    Residue(
         "data volume",
         f"options=none; while read -r _ at _ o _; do [ $at = {DATA_DIR} ] && options=$o; done </proc/mounts\n"
         f"case $options in rw*) ;; *) {_queued('etcd-data.service')} || tell $options ;; esac\n"
@@ -115,20 +115,20 @@ GUEST: Final[tuple[Trace, ...]] = (
         "for f in /sys/fs/ext4/dm-*/errors_count; do read -r n <$f && [ $n != 0 ] && tell $n errors; done",
         tried(volume.END_USE, volume.MOUNT),
     ),
-    Trace(
+    Residue(
         "file on the data volume",
         f'for f in {" ".join(volume.LEFTOVERS)}; do [ ! -e $f ] || tell "${{f##*/}}"; done',
         f"{volume.TIDY}; sync -f {DATA_DIR}",
     ),
-    Trace(DAMAGED, f"[ ! -e {volume.DAMAGE} ] || tell {volume.DAMAGE}", ":"),
-    Trace(
+    Residue(DAMAGED, f"[ ! -e {volume.DAMAGE} ] || tell {volume.DAMAGE}", ":"),
+    Residue(
         "changed unit",
         f'for f in {DROP_INS} {CONTROL}/*; do [ ! -e "$f" ] || tell "${{f##*/}}"; done\n'
         "[ ! -L /run/systemd/system/etcd.service ] || tell masked",
         f"rm -rf {DROP_INS} {CONTROL}; rm -f /run/systemd/system/etcd.service; systemctl daemon-reload\n"
         "systemctl try-restart --no-block etcd.service",
     ),
-    Trace(
+    Residue(
         ETCD,
         # a unit with a process is up, or on its way up or down: who ends it looks again; systemctl takes 0.2 s
         f"read -r _ {_OF_ETCD} || {{ state=$(systemctl show -P ActiveState etcd.service)\n"
@@ -142,7 +142,7 @@ _FOUND = "found"
 _FAILED = "failed"
 
 
-def script(traces: Sequence[Trace], *, mend: bool) -> str:
+def script(traces: Sequence[Residue], *, mend: bool) -> str:
     """Shell script that looks for all of them, and mends what it finds when asked to."""
     parts = ['tell() { x="$x $*"; }']
     for number, trace in enumerate(traces):
@@ -162,7 +162,7 @@ def script(traces: Sequence[Trace], *, mend: bool) -> str:
 class Found:
     """A trace that a guest has: what, and whether mending it went well."""
 
-    trace: Trace
+    trace: Residue
     what: str
     mended: bool = True
 
@@ -170,7 +170,7 @@ class Found:
         return f"{self.trace.name} {self.what}"
 
 
-def read(text: str, traces: Sequence[Trace]) -> tuple[list[Found], float]:
+def read(text: str, traces: Sequence[Residue]) -> tuple[list[Found], float]:
     """What the script printed, and the guest's time at its end; raises ValueError when it did not get there."""
     lines = text.splitlines()
     if not lines or lines[-1] != "end":

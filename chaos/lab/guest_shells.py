@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from chaos.lab.guest_shell import REMOTE, Reading, Session
-from chaos.lab.shell_pool import Shelf
+from chaos.lab.shell_pool import ShellPool
 from machine.errors import DeadlineError, LabError, ToolError
 from machine.process import Completed, tail
 from machine.ssh import Shell
@@ -17,13 +17,13 @@ from machine.ssh import Shell
 Answer = TypeVar("Answer")
 
 
-class Inside:
+class GuestShells:
     """The shells in all guests of a lab, opened when they are first needed.
 
     Where there is a `shelf`, they are taken from there and given back.
     """
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
+    def __init__(self, shelf: ShellPool | None = None) -> None:
         self._shelf = shelf
         self._sessions: dict[tuple[str, str], Session] = {}
         self._opening: dict[tuple[str, str], threading.Lock] = {}

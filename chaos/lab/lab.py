@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from chaos.lab.guest_shells import Inside
-from chaos.lab.shell_pool import Shelf
+from chaos.lab.guest_shells import GuestShells
+from chaos.lab.shell_pool import ShellPool
 from infra.access import shell_for
 from infra.cluster import Cluster
 from infra.layout import ENV_FILE
@@ -24,11 +24,11 @@ from machine.ssh import Shell
 class Lab:
     """One built lab, opened. Use as a context manager; closing ends the shells."""
 
-    def __init__(self, manifest: Manifest, paths: StackPaths, shelf: Shelf | None = None) -> None:
+    def __init__(self, manifest: Manifest, paths: StackPaths, shelf: ShellPool | None = None) -> None:
         self.manifest = manifest
         self.paths = paths
         self.cluster = Cluster(manifest, paths)
-        self.inside = Inside(shelf)
+        self.inside = GuestShells(shelf)
         """Shells kept open in the guests, for probes."""
         self.kept = contextlib.ExitStack()
         """What others keep open as long as this lab is."""

@@ -16,7 +16,7 @@ ENDING_SECONDS = 15.0
 
 
 @contextlib.contextmanager
-def alone(paths: StackPaths, what: str) -> Iterator[None]:
+def exclusive_use(paths: StackPaths, what: str) -> Iterator[None]:
     """Be the only one that breaks this lab; raises UsageError, saying so, when another run does.
 
     `what` is what the caller wants to do. The kernel frees the lock when its holder dies. A holder whose ./lab was

@@ -24,7 +24,7 @@ ALIVE_SECONDS: Final = 2.0
 """How long a kept shell may take to answer before it counts as lost, with its machine perhaps; it takes 0.1 s."""
 
 
-class Shelf:
+class ShellPool:
     """The shells that nobody uses now."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Shelf:
             one.add_done_callback(_end)
 
 
-KEPT: Shelf | None = None
+KEPT: ShellPool | None = None
 """The shelf of this process; None where shells are not kept."""
 
 

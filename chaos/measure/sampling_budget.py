@@ -29,7 +29,7 @@ COSTS: Final[Mapping[str, Cost]] = {"tcg": Cost(0.017, 0.3), "kvm": Cost(0.0005,
 """By the hypervisor's accelerator."""
 
 
-class Allowance:
+class SamplingBudget:
     """What sampling may still take of a guest's processor: SHARE of all time, less what samples and pages took.
 
     A scenario begins when nothing is owed; what its pages cost beyond that is saved before the next one has any.

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from chaos.measure.sampling_budget import COSTS, Allowance
+from chaos.measure.sampling_budget import COSTS, SamplingBudget
 from infra import metrics
 from infra.cluster import Cluster
 from machine.errors import LabError
@@ -93,7 +93,7 @@ class Pages:
 
     def __init__(self, cluster: Cluster, period: float) -> None:
         """`period`: seconds from one sample to the next."""
-        self.allowance = Allowance(COSTS[cluster.manifest.hypervisor.accelerator], period)
+        self.allowance = SamplingBudget(COSTS[cluster.manifest.hypervisor.accelerator], period)
         self._cluster = cluster
         self._lock = threading.Lock()
         self._last: dict[str, Reading] = {}

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from machine.errors import InconclusiveError
 from machine.paths import CHECKOUT
 
@@ -19,7 +19,7 @@ ARTICLE_SECONDS = 2.4
 
 @pytest.mark.access
 @scenario("S11", "etcdctl on any node in one short command", "seed", "quick")
-def test_etcdctl_on_any_node_from_the_host(scenario: Play) -> None:
+def test_etcdctl_on_any_node_from_the_host(scenario: ScenarioRun) -> None:
     """`./lab ctl NODE …` gives what etcdctl says, its exit status too, faster than the article's way."""
     lab = scenario.lab
     value = f"v{time.monotonic_ns()}"

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
-from chaos.harness.steps.leader_steps import leads_on, serves, status_of
+from chaos.harness.scenario_run import ScenarioRun
+from chaos.harness.steps.leader_steps import expect_same_leader, serves, status_of
 from chaos.harness.steps.write_steps import get_ok
 from machine.errors import InconclusiveError
 
@@ -18,7 +18,7 @@ TTL = 600
 pytestmark = pytest.mark.clock
 
 
-def unmoved(play: Play, fault: str, word: str, **params: float) -> None:
+def unmoved(play: ScenarioRun, fault: str, word: str, **params: float) -> None:
     """With a clock made wrong: no election, no lease lost, data kept, writes served."""
     first, second, *_ = play.need_nodes(3)
     play.lead_from(first)
@@ -26,7 +26,7 @@ def unmoved(play: Play, fault: str, word: str, **params: float) -> None:
     value = serves(play, first)
     lease = granted(play, second)
     play.inject(fault, first if word == "leader" else second, **params)
-    leads_on(play, first, term, play.lab.manifest.node_names)
+    expect_same_leader(play, first, term, play.lab.manifest.node_names)
     get_ok(play, second, f"served/{first}", value, "data kept", deadline=10)
     serves(play, second, reader=first)
     with play.step("lease", f"most of its {TTL} s left, as it counts monotonic time") as step:
@@ -34,10 +34,10 @@ def unmoved(play: Play, fault: str, word: str, **params: float) -> None:
         step.observed(f"{left} s left")
         assert left > TTL / 2
     play.heal_all()
-    leads_on(play, first, term, play.lab.manifest.node_names)
+    expect_same_leader(play, first, term, play.lab.manifest.node_names)
 
 
-def granted(play: Play, node: str) -> str:
+def granted(play: ScenarioRun, node: str) -> str:
     """A precondition: a lease of TTL seconds; its id."""
     with play.precondition(f"lease of {TTL} s", "granted") as step:
         done = play.lab.etcdctl(node, "lease", "grant", str(TTL))
@@ -48,7 +48,7 @@ def granted(play: Play, node: str) -> str:
         return found[1]
 
 
-def remaining(play: Play, node: str, lease: str) -> int:
+def remaining(play: ScenarioRun, node: str, lease: str) -> int:
     """Seconds that a lease has left; -1 when it is gone."""
     done = play.lab.etcdctl(node, "lease", "timetolive", lease)
     found = re.search(r"remaining\((\d+)s\)", done.stdout)
@@ -56,36 +56,36 @@ def remaining(play: Play, node: str, lease: str) -> int:
 
 
 @scenario("K1", "the leader's clock an hour ahead: nothing happens", "quick")
-def test_the_leader_s_clock_jumps_ahead(scenario: Play) -> None:
+def test_the_leader_s_clock_jumps_ahead(scenario: ScenarioRun) -> None:
     """Leases and elections do not follow it."""
     unmoved(scenario, "clock-jump", "leader", seconds=3600)
 
 
 @scenario("K2", "the leader's clock an hour back: nothing happens", "slow")
-def test_the_leader_s_clock_jumps_back(scenario: Play) -> None:
+def test_the_leader_s_clock_jumps_back(scenario: ScenarioRun) -> None:
     """Leases and elections do not follow it."""
     unmoved(scenario, "clock-jump", "leader", seconds=-3600)
 
 
 @scenario("K3", "a follower's clock an hour ahead: nothing happens", "slow")
-def test_a_follower_s_clock_jumps_ahead(scenario: Play) -> None:
+def test_a_follower_s_clock_jumps_ahead(scenario: ScenarioRun) -> None:
     """It does not campaign."""
     unmoved(scenario, "clock-jump", "follower", seconds=3600)
 
 
 @scenario("K4", "a follower's clock an hour back: nothing happens", "slow")
-def test_a_follower_s_clock_jumps_back(scenario: Play) -> None:
+def test_a_follower_s_clock_jumps_back(scenario: ScenarioRun) -> None:
     """It does not hang either."""
     unmoved(scenario, "clock-jump", "follower", seconds=-3600)
 
 
 @scenario("K5", "the leader's clock five percent fast: nothing happens", "slow")
-def test_the_leader_s_clock_drifts(scenario: Play) -> None:
+def test_the_leader_s_clock_drifts(scenario: ScenarioRun) -> None:
     """Its timers run fast too, as the kernel slews monotonic time; T is ten heartbeats, so nobody notices."""
     unmoved(scenario, "clock-drift", "leader", ppm=50000)
 
 
 @scenario("K6", "a follower's clock flips to and fro: nothing happens", "slow")
-def test_a_follower_s_clock_flips(scenario: Play) -> None:
+def test_a_follower_s_clock_flips(scenario: ScenarioRun) -> None:
     """Twice a second, by ten seconds."""
     unmoved(scenario, "clock-strobe", "follower", seconds=10, period_ms=500)

@@ -7,7 +7,7 @@ import pytest
 from chaos.faults.parameters import Param
 from chaos.faults.storage.corruption import FILES
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.write_steps import calm, ledger_everywhere, same_data, writes_go_on
 from chaos.member import etcd_unit, join, replacement
 from machine.waiting import Pending, wait_until
@@ -21,14 +21,14 @@ SNAPSHOT_COUNT = 10
 pytestmark = pytest.mark.data
 
 
-def ids(play: Play) -> dict[str, int]:
+def ids(play: ScenarioRun) -> dict[str, int]:
     """Member id of every node, as the cluster has it."""
     found = play.lab.cluster.members()
     entries = {node.name: join.entry_of(found, node) for node in play.lab.manifest.nodes}
     return {name: entry.id if entry else 0 for name, entry in entries.items()}
 
 
-def replaced(play: Play, node: str, before: dict[str, int]) -> None:
+def replaced(play: ScenarioRun, node: str, before: dict[str, int]) -> None:
     """A step: one member has another id, the others theirs."""
     with play.step("member ids", f"another one on {node}, the others as before") as step:
         now = ids(play)
@@ -39,7 +39,7 @@ def replaced(play: Play, node: str, before: dict[str, int]) -> None:
         }
 
 
-def damaged(play: Play, fault: str, **params: Param) -> None:
+def damaged(play: ScenarioRun, fault: str, **params: Param) -> None:
     """Damage the data of a follower while writes go on, record what it does, replace it."""
     first, _, third, *_ = play.need_nodes(3)
     play.lead_from(first)
@@ -60,7 +60,7 @@ def damaged(play: Play, fault: str, **params: Param) -> None:
 
 
 @scenario("X1", "a member is replaced while writes go on: nothing lost, never unavailable", "slow")
-def test_a_member_is_replaced(scenario: Play) -> None:
+def test_a_member_is_replaced(scenario: ScenarioRun) -> None:
     """Removed, wiped, added as a learner, promoted: the others are a quorum all the time."""
     first, _, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -83,19 +83,19 @@ def test_a_member_is_replaced(scenario: Play) -> None:
 
 
 @scenario("X2", "a bit flipped in a follower's write-ahead log", "slow")
-def test_a_flipped_bit_in_the_log(scenario: Play) -> None:
+def test_a_flipped_bit_in_the_log(scenario: ScenarioRun) -> None:
     """Records carry a CRC (E server/storage/wal), so that a member can notice."""
     damaged(scenario, "bit-flip", file="wal", seed=1)
 
 
 @scenario("X3", "bits flipped in a follower's database", "slow")
-def test_flipped_bits_in_the_database(scenario: Play) -> None:
+def test_flipped_bits_in_the_database(scenario: ScenarioRun) -> None:
     """Only the meta pages of the database carry a checksum (bbolt), so that a member may not notice."""
     damaged(scenario, "bit-flip", file="db", seed=1, bits=8)
 
 
 @scenario("X4", "a bit flipped in a follower's snapshot", "slow")
-def test_a_flipped_bit_in_the_snapshot(scenario: Play) -> None:
+def test_a_flipped_bit_in_the_snapshot(scenario: ScenarioRun) -> None:
     """A member that is told to take snapshots often takes one; then a bit of it is flipped."""
     first, _, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
@@ -116,18 +116,18 @@ def test_a_flipped_bit_in_the_snapshot(scenario: Play) -> None:
 
 
 @scenario("X5", "the end cut off a follower's write-ahead log", "slow")
-def test_a_log_cut_short(scenario: Play) -> None:
+def test_a_log_cut_short(scenario: ScenarioRun) -> None:
     """A torn record at the end is what a crash leaves, and is mended; whole ones that are gone were acknowledged."""
     damaged(scenario, "truncate", file="wal", bytes=2000)
 
 
 @scenario("X6", "the end cut off a follower's database", "slow")
-def test_a_database_cut_short(scenario: Play) -> None:
+def test_a_database_cut_short(scenario: ScenarioRun) -> None:
     """Pages that the database refers to are gone."""
     damaged(scenario, "truncate", file="db", bytes=8192)
 
 
 @scenario("X7", "a follower's disk put back to an older save (amnesia)", "slow")
-def test_a_rolled_back_member(scenario: Play) -> None:
+def test_a_rolled_back_member(scenario: ScenarioRun) -> None:
     """It has forgotten entries that it acknowledged, and maybe a vote: outside Raft's fault model."""
     damaged(scenario, "rollback", entries=20)

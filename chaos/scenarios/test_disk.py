@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.write_steps import calm, ledger_everywhere, more_writes, writes_go_on
 from chaos.member import etcd_unit
 from chaos.workload.client import Writer
@@ -31,7 +31,7 @@ END_SECONDS = 60.0
 pytestmark = pytest.mark.disk
 
 
-def new_leader(play: Play, old: str) -> None:
+def new_leader(play: ScenarioRun, old: str) -> None:
     """A step: another node leads."""
     with play.step("leadership", f"not with {old}") as step:
 
@@ -44,7 +44,7 @@ def new_leader(play: Play, old: str) -> None:
         step.observed(f"{wait_until(another, 'another leader', seconds=END_SECONDS)} leads")
 
 
-def grow(play: Play, node: str) -> None:
+def grow(play: ScenarioRun, node: str) -> None:
     """A step: values that make the database of every member grow; how many are taken is for the caller to know."""
     with play.step(f"{LARGE_PUTS} values of {LARGE // 1000} kB", "put where there is room") as step:
         client = play.client(node)
@@ -63,7 +63,7 @@ class Broken(NamedTuple):
 
 
 @contextmanager
-def broken_disk(play: Play, fault: str, node: str, other: str) -> Iterator[Broken]:
+def broken_disk(play: ScenarioRun, fault: str, node: str, other: str) -> Iterator[Broken]:
     """A disk fault on `node` under a writer on `other`, healed after the block: then nothing acknowledged is missing.
 
     The first node leads when it comes.
@@ -90,7 +90,7 @@ class Slowed(NamedTuple):
 
 
 @contextmanager
-def slow_disk(play: Play, node: str, other: str, delay_ms: int, *, extra: float = 0.0) -> Iterator[Slowed]:
+def slow_disk(play: ScenarioRun, node: str, other: str, delay_ms: int, *, extra: float = 0.0) -> Iterator[Slowed]:
     """A slow disk on `node` under a writer on `other`, healed after the block."""
     with play.writer(other) as writer:
         count = calm(play, writer)
@@ -110,7 +110,7 @@ def seconds_of(writer: Writer, begin: int) -> float:
 
 
 @scenario("D1", "data volume of a follower full: the others serve")
-def test_a_full_disk_under_a_follower(scenario: Play) -> None:
+def test_a_full_disk_under_a_follower(scenario: ScenarioRun) -> None:
     """The write-ahead log has its room allocated ahead, the database cannot grow. What the member does is recorded."""
     first, _, third, *_ = scenario.need_nodes(3)
     with broken_disk(scenario, "disk-full", third, first) as (writer, count, since):
@@ -121,7 +121,7 @@ def test_a_full_disk_under_a_follower(scenario: Play) -> None:
 
 
 @scenario("D2", "data volume of the leader full: the others serve, with its consent or without", "slow")
-def test_a_full_disk_under_the_leader(scenario: Play) -> None:
+def test_a_full_disk_under_the_leader(scenario: ScenarioRun) -> None:
     """When the leader ends for want of room the others elect one; nothing acknowledged is lost."""
     first, second, *_ = scenario.need_nodes(3)
     with broken_disk(scenario, "disk-full", first, second) as (writer, count, since):
@@ -133,7 +133,7 @@ def test_a_full_disk_under_the_leader(scenario: Play) -> None:
 
 
 @scenario("D3", "slow disk under the leader: every write waits for it, and it leads on")
-def test_a_slow_disk_under_the_leader(scenario: Play) -> None:
+def test_a_slow_disk_under_the_leader(scenario: ScenarioRun) -> None:
     """The leader syncs its own log before it goes on (E etcdserver/raft.go), so that each write takes its delay."""
     first, second, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -152,7 +152,7 @@ def test_a_slow_disk_under_the_leader(scenario: Play) -> None:
 
 
 @scenario("D4", "slow disk under a follower: writes need only the others", "quick")
-def test_a_slow_disk_under_a_follower(scenario: Play) -> None:
+def test_a_slow_disk_under_a_follower(scenario: ScenarioRun) -> None:
     """A quorum of leader and one follower commits, so the slow one is not waited for."""
     first, _, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -166,7 +166,7 @@ def test_a_slow_disk_under_a_follower(scenario: Play) -> None:
 
 
 @scenario("D5", "failing writes under a follower: it ends, the others serve")
-def test_a_failing_disk_under_a_follower(scenario: Play) -> None:
+def test_a_failing_disk_under_a_follower(scenario: ScenarioRun) -> None:
     """A member that cannot sync its log ends (E etcdserver/raft.go: failed to save Raft hard state and entries)."""
     first, _, third, *_ = scenario.need_nodes(3)
     with broken_disk(scenario, "disk-error", third, first) as (writer, count, since):
@@ -176,7 +176,7 @@ def test_a_failing_disk_under_a_follower(scenario: Play) -> None:
 
 
 @scenario("D6", "failing writes under the leader: it ends, another leads")
-def test_a_failing_disk_under_the_leader(scenario: Play) -> None:
+def test_a_failing_disk_under_the_leader(scenario: ScenarioRun) -> None:
     """The leader ends at its first write that fails; the others elect one of them, and lose nothing."""
     first, second, *_ = scenario.need_nodes(3)
     with broken_disk(scenario, "disk-error", first, second) as (writer, count, since):
@@ -187,7 +187,7 @@ def test_a_failing_disk_under_the_leader(scenario: Play) -> None:
 
 
 @scenario("D7", "file system of a follower read-only: the others serve")
-def test_a_read_only_disk_under_a_follower(scenario: Play) -> None:
+def test_a_read_only_disk_under_a_follower(scenario: ScenarioRun) -> None:
     """Whether the follower notices depends on what it writes next; recorded. What it acknowledged is kept."""
     first, _, third, *_ = scenario.need_nodes(3)
     with broken_disk(scenario, "disk-readonly", third, first) as (writer, count, since):
@@ -197,7 +197,7 @@ def test_a_read_only_disk_under_a_follower(scenario: Play) -> None:
 
 
 @scenario("D8", "a follower's disk lies, then its power goes: the others' data is kept", "slow")
-def test_lost_writes_then_power_off(scenario: Play) -> None:
+def test_lost_writes_then_power_off(scenario: ScenarioRun) -> None:
     """The member has acknowledged entries that it forgets: nothing is promised for it, so what it does is recorded.
 
     As the others hold every entry, what clients were told stays true; healing makes a new member of it.

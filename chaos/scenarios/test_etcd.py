@@ -8,8 +8,8 @@ import pytest
 
 from chaos.faults.etcd.quota import EXCEEDED
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
-from chaos.harness.steps.loss_steps import going_on, joined, term_of
+from chaos.harness.scenario_run import ScenarioRun
+from chaos.harness.steps.loss_steps import joined, term_of, tolerate_inconclusive
 from chaos.harness.steps.write_steps import calm, ledger_everywhere, more_writes, put_ok, same_data, writes_go_on
 from chaos.workload.availability import measure
 
@@ -22,7 +22,7 @@ MORE_PUTS = 10
 
 
 @scenario("E1", "compaction: the past is gone, the present stays", "quick")
-def test_compaction_forgets_the_past_only(scenario: Play) -> None:
+def test_compaction_forgets_the_past_only(scenario: ScenarioRun) -> None:
     """Every member refuses the old revision (the fault's proof); all that is current is there, and writes go on."""
     first, *_ = scenario.need_nodes(1)
     with scenario.writer(first) as writer:
@@ -34,13 +34,13 @@ def test_compaction_forgets_the_past_only(scenario: Play) -> None:
 
 
 @scenario("E2", "defragmentation of every member under writes: nothing is lost")
-def test_defragmentation_keeps_everything(scenario: Play) -> None:
+def test_defragmentation_keeps_everything(scenario: ScenarioRun) -> None:
     """Each member serves nobody while it writes its database anew; one at a time, and the keys stay the same."""
     first, *_ = scenario.need_nodes(1)
     with scenario.writer(first) as writer:
         count = calm(scenario, writer)
         defragment = scenario.inject("defragment", "all")
-        with going_on():
+        with tolerate_inconclusive():
             writes_go_on(scenario, writer, count, extra=DEFRAGMENT_EXTRA)
         scenario.heal(defragment)
     same_data(scenario)
@@ -48,7 +48,7 @@ def test_defragmentation_keeps_everything(scenario: Play) -> None:
 
 
 @scenario("E3", "NOSPACE by one member's quota: puts are refused, reads and deletes go on")
-def test_a_full_quota_stops_puts_and_nothing_else(scenario: Play) -> None:
+def test_a_full_quota_stops_puts_and_nothing_else(scenario: ScenarioRun) -> None:
     """The alarm binds every member, whoever raised it; it stays until it is disarmed, and then puts go on."""
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -80,7 +80,7 @@ def test_a_full_quota_stops_puts_and_nothing_else(scenario: Play) -> None:
 
 
 @scenario("E4", "leadership moved: a new term, and hardly a pause", "quick")
-def test_a_leader_that_hands_over_costs_no_election(scenario: Play) -> None:
+def test_a_leader_that_hands_over_costs_no_election(scenario: ScenarioRun) -> None:
     """The chosen follower campaigns at once, without waiting for T (R raft.go, MsgTimeoutNow)."""
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -88,7 +88,7 @@ def test_a_leader_that_hands_over_costs_no_election(scenario: Play) -> None:
     with scenario.writer(third) as writer:
         count = calm(scenario, writer)
         moved = scenario.inject("move-leader", second)
-        with going_on():
+        with tolerate_inconclusive():
             writes_go_on(scenario, writer, count)
         with scenario.step("leader and term", f"{second} leads in term {term + 1}") as step:
             now, leads = term_of(scenario), scenario.lab.leader()
@@ -99,7 +99,7 @@ def test_a_leader_that_hands_over_costs_no_election(scenario: Play) -> None:
 
 
 @scenario("E5", "a member that lacks more than the leader has comes back by a snapshot", "slow")
-def test_a_member_far_behind_is_sent_a_snapshot(scenario: Play) -> None:
+def test_a_member_far_behind_is_sent_a_snapshot(scenario: ScenarioRun) -> None:
     """Both logs tell of it (the proof of healing); afterwards it has the same data as the others."""
     first, second, third, *_ = scenario.need_nodes(3)
     lag = scenario.inject("snapshot-lag", third)

@@ -15,7 +15,7 @@ import pytest
 from chaos.harness.context import since
 from chaos.harness.declare import scenario
 from chaos.harness.judging import first_event, own_term, unseen
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.leader_steps import CLOCK, SLOW_MACHINE
 from chaos.measure.figures import leader_change
 from chaos.oracle.timing import Timing
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.oracle
 
 
 @scenario("O3", "term growth: a follower cut off", "slow")
-def test_term_of_a_cut_off_follower(scenario: Play) -> None:
+def test_term_of_a_cut_off_follower(scenario: ScenarioRun) -> None:
     """Its term still with pre-vote, growing without; the others' still, until a grown one comes back."""
     first, second, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -39,14 +39,14 @@ def test_term_of_a_cut_off_follower(scenario: Play) -> None:
 
 
 @scenario("O4", "term growth: the leader cut off", "slow")
-def test_term_when_the_leader_is_cut_off(scenario: Play) -> None:
+def test_term_when_the_leader_is_cut_off(scenario: ScenarioRun) -> None:
     """The majority elects in a new term; the old leader steps down, and grows its own term only without pre-vote."""
     first, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
     grow(scenario, first, led=True)
 
 
-def grow(play: Play, member: str, *, led: bool) -> None:
+def grow(play: ScenarioRun, member: str, *, led: bool) -> None:
     """Cut a member off for ALONE election timeouts; hold every term that was sampled against the rules."""
     timing = Timing.of(play.lab.manifest)
     before = play.lab.terms()
@@ -96,7 +96,7 @@ def grow(play: Play, member: str, *, led: bool) -> None:
         play.compare("term-after-heal", back, window=(cut_ns, time.monotonic_ns()))
 
 
-def succession(play: Play, leader: str, window: tuple[int, int]) -> None:
+def succession(play: ScenarioRun, leader: str, window: tuple[int, int]) -> None:
     """When the cut-off leader stepped down, and when the majority had another, by their logs."""
     cut_ns, unsure = play.taken_hold()
     down = first_event(play, "leader-lost", cut_ns, node=leader)
@@ -107,7 +107,7 @@ def succession(play: Play, leader: str, window: tuple[int, int]) -> None:
 
 
 @scenario("O8", "a write without quorum: the server's own request limit", "slow")
-def test_server_gives_a_write_up_at_its_own_limit(scenario: Play) -> None:
+def test_server_gives_a_write_up_at_its_own_limit(scenario: ScenarioRun) -> None:
     """A put on a cut-off follower, from a client more patient than the server: 5 s + 2T, outcome unknown."""
     first, second, *_ = scenario.need_nodes(3)
     scenario.lead_from(first)
@@ -123,24 +123,24 @@ def test_server_gives_a_write_up_at_its_own_limit(scenario: Play) -> None:
 
 
 @scenario("O5", "restart of one member and of all, names as they should be", "slow")
-def test_restarts_with_names_in_order(scenario: Play) -> None:
+def test_restarts_with_names_in_order(scenario: ScenarioRun) -> None:
     """How long the cluster is degraded after a follower, then every member, is killed and starts again."""
     restarts(scenario, "")
 
 
 @scenario("O6", "restart of one member and of all, the name service slow", "slow")
-def test_restarts_with_a_slow_name_service(scenario: Play) -> None:
+def test_restarts_with_a_slow_name_service(scenario: ScenarioRun) -> None:
     """As O5, every lookup late; where peers have addresses it says that no name service takes part."""
     restarts(scenario, "dns-slow")
 
 
 @scenario("O7", "restart of one member and of all, the name service gone", "slow")
-def test_restarts_without_a_name_service(scenario: Play) -> None:
+def test_restarts_without_a_name_service(scenario: ScenarioRun) -> None:
     """As O5, no lookup answered until the end."""
     restarts(scenario, "dns-gone")
 
 
-def restarts(play: Play, fault: str) -> None:
+def restarts(play: ScenarioRun, fault: str) -> None:
     """Restart a follower, then all, beside a fault of the name service; write down what was seen."""
     first, second, *_ = play.need_nodes(3)
     peers = play.lab.manifest.peers
@@ -156,7 +156,7 @@ def restarts(play: Play, fault: str) -> None:
     play.metric("finding", f"peers by {peers}, name service {service}: {'; '.join(told)}.")
 
 
-def restarted(play: Play, nodes: tuple[str, ...], fault: str, service: str) -> str:
+def restarted(play: ScenarioRun, nodes: tuple[str, ...], fault: str, service: str) -> str:
     """Kill these members, systemd starts them; tells how long the cluster was degraded, and what the logs say."""
     what = "all members" if len(nodes) > 1 else nodes[0]
     broken = play.inject(fault, "all") if fault else None

@@ -12,8 +12,8 @@ from chaos.harness.context import election_seconds, since
 from chaos.harness.declare import scenario
 from chaos.harness.end_checks import same_index
 from chaos.harness.judging import first_event, own_term
-from chaos.harness.scenario_run import Play
-from chaos.harness.steps.leader_steps import CLOCK, SLOW_MACHINE, USER_DEADLINE, healed, knows_no_leader, status_of
+from chaos.harness.scenario_run import ScenarioRun
+from chaos.harness.steps.leader_steps import CLOCK, SLOW_MACHINE, USER_DEADLINE, expect_leaderless, healed, status_of
 from chaos.harness.steps.write_steps import get_ok, put_ok
 from chaos.oracle import pre_vote, request_bound
 from infra.view import View, view_from
@@ -22,16 +22,16 @@ from machine.waiting import Pending, wait_until
 pytestmark = pytest.mark.network
 
 
-def cut_off(play: Play, leader: str, member: str) -> Fault:
+def cut_off(play: ScenarioRun, leader: str, member: str) -> Fault:
     """With the leader on `leader`, cut `member` off and wait until it knows no leader any more."""
     play.require_ops(during=5, side=[name for name in play.lab.manifest.node_names if name != member])
     play.lead_from(leader)
     fault = play.inject("partition", member)
-    knows_no_leader(play, member)
+    expect_leaderless(play, member)
     return fault
 
 
-def views(play: Play, *viewers: str) -> list[View]:
+def views(play: ScenarioRun, *viewers: str) -> list[View]:
     """Health as each of these nodes sees it, at the same time."""
     lab = play.lab
     with ThreadPoolExecutor(len(viewers)) as pool:
@@ -39,7 +39,7 @@ def views(play: Play, *viewers: str) -> list[View]:
 
 
 @scenario("S6", "cut one member off from the others", "seed", "quick")
-def test_partition_is_two_sided_and_leaves_the_majority_leading(scenario: Play) -> None:
+def test_partition_is_two_sided_and_leaves_the_majority_leading(scenario: ScenarioRun) -> None:
     """Proved by probes of every directed pair and by counters; the leader stays on the majority's side."""
     first, second, *rest = scenario.need_nodes(3)
     cut_off(scenario, first, second)
@@ -62,7 +62,7 @@ def test_partition_is_two_sided_and_leaves_the_majority_leading(scenario: Play) 
 
 
 @scenario("S7", "health as each side of a partition sees it", "seed", "quick")
-def test_each_side_sees_its_own_health(scenario: Play) -> None:
+def test_each_side_sees_its_own_health(scenario: ScenarioRun) -> None:
     """Healthy before; degraded from the majority; unavailable from the minority, with a reason per member."""
     first, second, *rest = scenario.need_nodes(3)
     with scenario.step("before, from both", "every member healthy, cluster healthy") as step:
@@ -84,7 +84,7 @@ def test_each_side_sees_its_own_health(scenario: Play) -> None:
 
 
 @scenario("S8", "the majority writes, the minority waits in vain", "seed", "quick")
-def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
+def test_majority_writes_and_minority_times_out(scenario: ScenarioRun) -> None:
     """put on etcd1, get on etcd3 give the new value; get on etcd2 ends at its time limit, with no value."""
     first, second, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
@@ -116,7 +116,7 @@ def test_majority_writes_and_minority_times_out(scenario: Play) -> None:
 
 
 @scenario("S9", "heal: one term, one index, the new value everywhere", "seed", "quick")
-def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
+def test_healed_member_catches_up_in_the_same_term(scenario: ScenarioRun) -> None:
     """The cut member's term before, during and after; with pre-vote it stays still, however long it was alone."""
     first, second, *_ = scenario.need_nodes(3)
     lab = scenario.lab
@@ -157,7 +157,7 @@ def test_healed_member_catches_up_in_the_same_term(scenario: Play) -> None:
     get_ok(scenario, second, "key", value, f"get key on {second}")
 
 
-def term_after_campaigns(play: Play, member: str, cut_ns: int) -> int:
+def term_after_campaigns(play: ScenarioRun, member: str, cut_ns: int) -> int:
     """Term of the cut member once it has had time for a campaign: 4T after the cut (one every T to 2T)."""
     need = 4 * election_seconds(play.lab)
 

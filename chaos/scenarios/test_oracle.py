@@ -8,7 +8,7 @@ import pytest
 
 from chaos.harness.declare import scenario
 from chaos.harness.judging import unseen
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.measure.figures import LeaderChange, leader_change
 from chaos.oracle.timing import Timing
 from chaos.workload.availability import Availability, measure, slow_limit
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.oracle
 
 
 @scenario("O1", "unavailability by clients and by etcd's own log agree")
-def test_clients_and_log_agree_on_the_outage(scenario: Play) -> None:
+def test_clients_and_log_agree_on_the_outage(scenario: ScenarioRun) -> None:
     """Power off the leader: the gap of a writer on a follower lies around lost-to-elected in the followers' logs."""
     first, second, *_ = scenario.need_nodes(3)
     lose_leader(scenario, first, second)
 
 
 @scenario("O2", "leader power-off, three times: the spread is T's randomness", "slow")
-def test_recovery_times_spread_as_far_as_the_election_timeout_does(scenario: Play) -> None:
+def test_recovery_times_spread_as_far_as_the_election_timeout_does(scenario: ScenarioRun) -> None:
     """Followers draw from [T, 2T) anew each time, so repeated recoveries may differ by T and what a vote costs."""
     first, second, *_ = scenario.need_nodes(3)
     timing = Timing.of(scenario.lab.manifest)
@@ -58,7 +58,7 @@ def test_recovery_times_spread_as_far_as_the_election_timeout_does(scenario: Pla
             raise InconclusiveError(f"{told}: a further round or a slow machine, see the judgements")
 
 
-def lose_leader(play: Play, leader: str, other: str) -> float:
+def lose_leader(play: ScenarioRun, leader: str, other: str) -> float:
     """Power off the leader under a writer on another member; hold all that was seen together; power on again.
 
     Gives the seconds from the loss of power to the new leader, by etcd's log.
@@ -103,7 +103,7 @@ def lose_leader(play: Play, leader: str, other: str) -> float:
     return elected
 
 
-def agree(play: Play, found: Availability, change: LeaderChange, begun_ns: int) -> None:
+def agree(play: ScenarioRun, found: Availability, change: LeaderChange, begun_ns: int) -> None:
     """The writer's gap begins before the log's loss and ends after its election, by no more than its resolution."""
     assert change.elected_ns is not None
     # a put that was under way when the leader came waits for its own limit, is followed by the next after the period,

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.leader_steps import USER_DEADLINE
 from chaos.harness.steps.loss_steps import follower_returns, joined, old_leader_returns
 from chaos.harness.steps.write_steps import calm, ledger_everywhere, more_writes
@@ -17,21 +17,21 @@ pytestmark = pytest.mark.power
 
 
 @scenario("P1", "the leader's machine halted and gone on: it steps down, and tells nothing stale")
-def test_a_halted_leader_does_not_lie_when_it_goes_on(scenario: Play) -> None:
+def test_a_halted_leader_does_not_lie_when_it_goes_on(scenario: ScenarioRun) -> None:
     """It believes that no time has passed; only a majority can tell it otherwise, and it must ask."""
     first, second, *_ = scenario.need_nodes(3)
     old_leader_returns(scenario, "pause", first, second)
 
 
 @scenario("P2", "a follower's machine halted and gone on: no election")
-def test_a_halted_follower_costs_nothing(scenario: Play) -> None:
+def test_a_halted_follower_costs_nothing(scenario: ScenarioRun) -> None:
     """The others serve, and it catches up; with pre-vote its return moves no term."""
     first, second, third, *_ = scenario.need_nodes(3)
     follower_returns(scenario, "pause", third, first, second)
 
 
 @scenario("P3", "power off a majority: no write is acknowledged, then all is there again")
-def test_a_majority_without_power_stops_writes_and_loses_none(scenario: Play) -> None:
+def test_a_majority_without_power_stops_writes_and_loses_none(scenario: ScenarioRun) -> None:
     """The member that is left takes no write and no linearizable read; its own copy can be read."""
     first, second, third, *_ = scenario.need_nodes(3)
     scenario.require_ops(during=0)
@@ -72,7 +72,7 @@ def test_a_majority_without_power_stops_writes_and_loses_none(scenario: Play) ->
 
 
 @scenario("P4", "a follower's machine reset: it boots and joins by itself")
-def test_a_reset_follower_joins_by_itself(scenario: Play) -> None:
+def test_a_reset_follower_joins_by_itself(scenario: ScenarioRun) -> None:
     """What it acknowledged was synced, so that nothing is missing; nobody is elected."""
     first, second, third, *_ = scenario.need_nodes(3)
     follower_returns(scenario, "reset", third, first, second)

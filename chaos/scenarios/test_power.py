@@ -11,7 +11,7 @@ from chaos.faults.base import Result
 from chaos.harness.context import since
 from chaos.harness.declare import scenario
 from chaos.harness.judging import unseen
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.write_steps import CALM_PUTS, calm, get_ok, more_writes, put_ok
 from chaos.oracle import election_bound
 from chaos.workload.availability import Availability, measure, slow_limit
@@ -28,7 +28,9 @@ LEDGER_PUTS = 40
 pytestmark = pytest.mark.power
 
 
-def explain(play: Play, found: Availability, leaders: tuple[str | None, str | None], terms: tuple[int, int]) -> str:
+def explain(
+    play: ScenarioRun, found: Availability, leaders: tuple[str | None, str | None], terms: tuple[int, int]
+) -> str:
     """Why writes stopped, as far as it was measured."""
     peers = play.lab.manifest.peers
     named = "peers are given by address, so no name service took part" if peers == "address" else f"peers by {peers}"
@@ -42,13 +44,13 @@ def explain(play: Play, found: Availability, leaders: tuple[str | None, str | No
     return f"{cause}; {named}"
 
 
-def leader_and_term(play: Play) -> tuple[str | None, int]:
+def leader_and_term(play: ScenarioRun) -> tuple[str | None, int]:
     """Who leads, and the highest term."""
     return play.lab.leader(), max(play.lab.terms().values(), default=0)
 
 
 @scenario("S4", "power off a follower: writes go on", "seed", "quick")
-def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
+def test_writes_go_on_when_a_follower_loses_power(scenario: ScenarioRun) -> None:
     """With the leader on etcd1, etcd3 off: put on etcd1, get on etcd2; availability of writes all the while."""
     first, second, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
@@ -77,7 +79,7 @@ def test_writes_go_on_when_a_follower_loses_power(scenario: Play) -> None:
 
 
 @scenario("S5", "power on again: back as a healthy follower", "seed")
-def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
+def test_member_comes_back_as_a_healthy_follower(scenario: ScenarioRun) -> None:
     """The article's cluster fell apart for two minutes here; measured is how long writes really stop, and why."""
     first, second, third, *_ = scenario.need_nodes(3)
     lab = scenario.lab
@@ -119,7 +121,7 @@ def test_member_comes_back_as_a_healthy_follower(scenario: Play) -> None:
 
 
 @scenario("S10", "power off all, power on all: nothing acknowledged is lost", "seed")
-def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: Play) -> None:
+def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: ScenarioRun) -> None:
     """A client writes until the power goes; after the cold start each write it got an answer for is there."""
     lab = scenario.lab
     names = lab.manifest.node_names
@@ -160,7 +162,7 @@ def test_cold_start_of_all_keeps_every_acknowledged_write(scenario: Play) -> Non
     elected_after_start(scenario, on_ns)
 
 
-def elected_after_start(play: Play, on_ns: int) -> None:
+def elected_after_start(play: ScenarioRun, on_ns: int) -> None:
     """From the start of raft on the last member of the first quorum to a leader, by etcd's own logs."""
     if play.measures is None:
         return
@@ -178,7 +180,7 @@ def elected_after_start(play: Play, on_ns: int) -> None:
     play.compare("cold-start", took, window=(quorum_ns, elected[0]), resolution=CONNECT_SECONDS)
 
 
-def watch_recovery(play: Play, writer: Writer, on_ns: int) -> tuple[list[tuple[float, str]], float]:
+def watch_recovery(play: ScenarioRun, writer: Writer, on_ns: int) -> tuple[list[tuple[float, str]], float]:
     """Health verdicts since power on, each when it changed, in seconds; and seconds to the first write."""
     manifest = play.lab.manifest
     history: list[tuple[float, str]] = []

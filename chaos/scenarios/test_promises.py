@@ -9,7 +9,7 @@ import pytest
 from chaos.harness.context import election_seconds, since
 from chaos.harness.declare import scenario
 from chaos.harness.judging import first_event
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.oracle import election_bound, step_down_bound
 from chaos.report import Step
 from chaos.workload.workload import Line, WorkloadSession
@@ -37,7 +37,7 @@ LOCK_ROUNDS = 6
 pytestmark = pytest.mark.promises
 
 
-def workload(play: Play) -> WorkloadSession:
+def workload(play: ScenarioRun) -> WorkloadSession:
     """The clients at work; without them (`--workload none`) these scenarios have no hands."""
     if play.workload is None:
         reason = "needs the workload's clients, and --workload none turned them off"
@@ -56,7 +56,7 @@ def do(session: WorkloadSession, node: str, **request: object) -> Line:
     return line
 
 
-def leased(play: Play, session: WorkloadSession, node: str) -> tuple[str, int, int]:
+def leased(play: ScenarioRun, session: WorkloadSession, node: str) -> tuple[str, int, int]:
     """A key on a lease: its name, the seconds granted, and when the lease was asked for."""
     key, name = f"{session.prefix}kept", time.monotonic_ns() >> 2
     with play.precondition("a key on a lease", f"granted for {TTL} s or more") as step:
@@ -67,14 +67,14 @@ def leased(play: Play, session: WorkloadSession, node: str) -> tuple[str, int, i
     return key, int(granted["ttl"]), int(granted["invoke_ns"])
 
 
-def within(play: Play, asked_ns: int, ttl: int) -> None:
+def within(play: ScenarioRun, asked_ns: int, ttl: int) -> None:
     """The last fault has to be in force before the lease's own time is over, else it shows nothing."""
     took = (play.recorder.scenario.faults[-1].injected_ns - asked_ns) / 1e9
     if took >= ttl - 1:
         raise InconclusiveError(f"The fault was in force {took:.1f} s after a lease of {ttl} s was asked for: too late")
 
 
-def wait_gone(play: Play, session: WorkloadSession, node: str, key: str, seconds: float) -> int:
+def wait_gone(play: ScenarioRun, session: WorkloadSession, node: str, key: str, seconds: float) -> int:
     """Wait until a key is gone; when that was seen."""
 
     def gone() -> int:
@@ -88,7 +88,7 @@ def wait_gone(play: Play, session: WorkloadSession, node: str, key: str, seconds
 
 
 @scenario("W1", "a lease outlives its leader, and starts anew with the next")
-def test_a_new_leader_starts_every_lease_anew(scenario: Play) -> None:
+def test_a_new_leader_starts_every_lease_anew(scenario: ScenarioRun) -> None:
     """Time to live is the leader's; a new one counts it anew, plus T (E server/lease/lessor.go, Promote)."""
     first, second, *_ = scenario.need_nodes(3)
     session = workload(scenario)
@@ -120,7 +120,7 @@ def test_a_new_leader_starts_every_lease_anew(scenario: Play) -> None:
 
 
 @scenario("W2", "no lease ends while nobody leads")
-def test_a_lease_does_not_expire_without_a_quorum(scenario: Play) -> None:
+def test_a_lease_does_not_expire_without_a_quorum(scenario: ScenarioRun) -> None:
     """Revoking is an entry of the log: without a quorum nothing expires, however late; then it starts anew."""
     first, second, third, *_ = scenario.need_nodes(3)
     session = workload(scenario)
@@ -147,7 +147,7 @@ def test_a_lease_does_not_expire_without_a_quorum(scenario: Play) -> None:
 
 
 @scenario("W3", "a watch that is cut goes on without a gap", workload="watch")
-def test_a_watch_resumes_after_a_cut_without_a_gap(scenario: Play) -> None:
+def test_a_watch_resumes_after_a_cut_without_a_gap(scenario: ScenarioRun) -> None:
     """Cut off from its leader a member ends its watches; resumed there, they tell all that was written meanwhile."""
     first, second, *_ = scenario.need_nodes(3)
     session = workload(scenario)
@@ -184,7 +184,7 @@ def test_a_watch_resumes_after_a_cut_without_a_gap(scenario: Play) -> None:
 
 
 @scenario("W4", "a lock without fencing loses updates, one with fencing does not", workload="lock,rate=8")
-def test_only_a_fenced_lock_keeps_every_update(scenario: Play) -> None:
+def test_only_a_fenced_lock_keeps_every_update(scenario: ScenarioRun) -> None:
     """Holders that are slow outlive their lease. What is written without a look at the lock is observed, not judged."""
     first, *_ = scenario.need_nodes(3)
     session = workload(scenario)
@@ -229,7 +229,7 @@ def passed(since_ns: int, seconds: float) -> None:
         raise Pending(f"{since(since_ns):.1f} of {seconds:g} s")
 
 
-def other_leader(play: Play, than: str) -> str:
+def other_leader(play: ScenarioRun, than: str) -> str:
     """Who leads, when it is another one; Pending."""
     leader = play.lab.leader()
     if leader is None or leader == than:

@@ -15,7 +15,7 @@ from chaos.faults.base import Fault
 from chaos.faults.network.nft import Bridge
 from chaos.faults.registry import KINDS
 from chaos.harness.declare import Declared
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.sequences import Move, Planned, plan
 
 SEQUENCE_SECONDS = 900
@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def test_a_random_sequence_ends_healthy(scenario: Play, request: pytest.FixtureRequest) -> None:
+def test_a_random_sequence_ends_healthy(scenario: ScenarioRun, request: pytest.FixtureRequest) -> None:
     """Each fault is proved, each is seen to be gone, in random order; the fixture requires health and kept promises."""
     seed = int(request.node.callspec.id.rpartition("seed")[2])
     scenario.metric("seed", seed)

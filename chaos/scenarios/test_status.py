@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from infra.manifest import Manifest
 
 COLUMNS = ("endpoint", "id", "version", "db size", "leader", "raft term", "raft index")
@@ -20,7 +20,7 @@ def hosts(manifest: Manifest) -> dict[str, str]:
 
 @pytest.mark.status
 @scenario("S3", "endpoint status of all members", "seed", "quick")
-def test_status_table_shows_one_leader_and_one_term(scenario: Play) -> None:
+def test_status_table_shows_one_leader_and_one_term(scenario: ScenarioRun) -> None:
     """`etcdctl endpoint status --cluster` on a node and our own look from outside agree, member by member."""
     lab = scenario.lab
     first = lab.manifest.node_names[0]

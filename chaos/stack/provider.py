@@ -14,7 +14,7 @@ from machine.engine import Engine
 from machine.engine_state import CHAOS_PROJECT, OWNER
 
 
-class Attached:
+class ProviderProcess:
     """The provider's process, and where the engine finds it."""
 
     def __init__(self, child: Child) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos.lab import shell_pool
-from chaos.lab.shell_pool import Shelf
+from chaos.lab.shell_pool import ShellPool
 from infra.access import shell_for
 from infra.manifest import load
 from machine.errors import LabError
@@ -30,7 +30,7 @@ SDK: Final = "pulumi.dynamic"
 """The SDK's own server of dynamic providers, as a program."""
 
 
-def obey(paths: StackPaths, kept: Shelf) -> None:
+def obey(paths: StackPaths, kept: ShellPool) -> None:
     """Open what is asked for, until standard input ends; then end this process, whatever it does."""
     try:
         for line in sys.stdin:
@@ -42,7 +42,7 @@ def obey(paths: StackPaths, kept: Shelf) -> None:
         os._exit(0)
 
 
-def prepare(paths: StackPaths, kept: Shelf, wanted: list[tuple[str, str]]) -> None:
+def prepare(paths: StackPaths, kept: ShellPool, wanted: list[tuple[str, str]]) -> None:
     """Begin to open the shells that are wanted; where the lab is not to be had, the fault meets that, and tells."""
     try:
         manifest = load(paths)
@@ -68,7 +68,7 @@ def serve() -> None:
 
 def main() -> None:
     """Obey and serve."""
-    shell_pool.KEPT = Shelf()
+    shell_pool.KEPT = ShellPool()
     paths = StackPaths(Path(sys.argv[1]), sys.argv[2])
     threading.Thread(target=obey, args=(paths, shell_pool.KEPT), daemon=True).start()
     serve()

@@ -27,19 +27,19 @@ NOT_YET: Final = {"verdict": "no run yet", "counts": {}, "report": "", "ended": 
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DeclaredState:
     """The faults that a stack declares, and its outputs."""
 
     faults: tuple[Fault, ...] = ()
     outputs: Mapping[str, object] = field(default_factory=dict)
 
 
-def standing(deployment: Deployment | None) -> Standing:
+def standing(deployment: Deployment | None) -> DeclaredState:
     """What the state says; nothing when there is no stack."""
     if deployment is None:
-        return Standing()
+        return DeclaredState()
     found = [one for one in deployment.resources if one.type.endswith(TYPE)]
-    return Standing(tuple(read_declared(str(one.outputs["fault"])) for one in found), deployment.outputs)
+    return DeclaredState(tuple(read_declared(str(one.outputs["fault"])) for one in found), deployment.outputs)
 
 
 def foreign(deployment: Deployment | None, lab_id: str) -> str:

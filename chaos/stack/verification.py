@@ -22,9 +22,9 @@ from chaos.faults.base import Fault, Result
 from chaos.lab.lab import Lab
 from chaos.lab.probes import linked
 from chaos.stack import results, updates
-from chaos.stack.provider import Attached
+from chaos.stack.provider import ProviderProcess
 from chaos.stack.resource import FaultResource
-from chaos.stack.state import NOTHING, Standing, foreign, outputs_with, standing
+from chaos.stack.state import NOTHING, DeclaredState, foreign, outputs_with, standing
 from infra.manifest import Manifest
 from machine import passphrase
 from machine.engine import Engine
@@ -40,9 +40,9 @@ CUTTING = ("power", "link")
 
 
 class Verification:
-    """The verification stack of one lab. Callers hold chaos.lab.lock.alone."""
+    """The verification stack of one lab. Callers hold chaos.lab.lock.exclusive_use."""
 
-    def __init__(self, lab: Lab, say: Say = say, provider: Attached | None = None) -> None:
+    def __init__(self, lab: Lab, say: Say = say, provider: ProviderProcess | None = None) -> None:
         """The stack of `lab`; `provider` is one that was started already, and is ended with the lab."""
         self._lab = lab
         self._say = say
@@ -85,13 +85,13 @@ class Verification:
         """Heal all; the stack stays, with what the last run found."""
         return self.set(())
 
-    def standing(self) -> Standing:
+    def standing(self) -> DeclaredState:
         """What the stack declares and says of this lab now, read from its state.
 
         Nothing while it speaks of a lab that is gone: whoever keeps what is declared would make those faults here.
         """
         deployment = self._engine.deployment()
-        return Standing() if foreign(deployment, self._lab.manifest.lab_id) else standing(deployment)
+        return DeclaredState() if foreign(deployment, self._lab.manifest.lab_id) else standing(deployment)
 
     def outputs(self) -> Mapping[str, object]:
         """The stack's outputs, read from its state."""
@@ -158,12 +158,12 @@ class Verification:
             )
         return list(told.results)
 
-    def prepare(self) -> Attached:
+    def prepare(self) -> ProviderProcess:
         """Start the provider, unless there is one, and return at once."""
         if self._provider is not None and not self._provider.alive:
             self._end_provider()
         if self._provider is None:
-            self._provider = Attached.start(self._engine)
+            self._provider = ProviderProcess.start(self._engine)
         return self._provider
 
     def _prepare(self, faults: Sequence[Fault]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chaos.lab import lock
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from machine.errors import DeadlineError, UsageError
 from machine.holder import Holder
 from machine.paths import StackPaths
@@ -24,7 +24,7 @@ def paths(tmp_path: Path) -> StackPaths:
 
 
 def test_a_run_that_lives_is_named_with_its_command_its_process_its_age_and_its_end(paths: StackPaths) -> None:
-    with alone(paths, "play"), pytest.raises(UsageError) as error, alone(paths, "mend it"):
+    with exclusive_use(paths, "play"), pytest.raises(UsageError) as error, exclusive_use(paths, "mend it"):
         pass
     said = str(error.value)
     assert said.startswith("Another run plays on the lab 'lab' now, so this one may not mend it: ")
@@ -34,7 +34,7 @@ def test_a_run_that_lives_is_named_with_its_command_its_process_its_age_and_its_
 
 def test_who_comes_after_finds_it_free(paths: StackPaths) -> None:
     for _ in range(2):
-        with alone(paths, "play"):
+        with exclusive_use(paths, "play"):
             assert Holder.read(paths.faults / "run.lock") == Holder.of_this_process()
 
 
@@ -57,14 +57,17 @@ def held_by_what_is_left(paths: StackPaths, seconds: float) -> subprocess.Popen[
 
 
 def test_what_a_killed_run_left_is_waited_for_while_it_ends(paths: StackPaths) -> None:
-    with held_by_what_is_left(paths, 1), alone(paths, "mend it"):
+    with held_by_what_is_left(paths, 1), exclusive_use(paths, "mend it"):
         pass
 
 
 def test_what_does_not_end_is_reported_with_what_it_is(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "ENDING_SECONDS", 0.3)
     with held_by_what_is_left(paths, 60) as process:
-        with pytest.raises(DeadlineError, match=r"what ./lab verify left is there.*fuser"), alone(paths, "mend it"):
+        with (
+            pytest.raises(DeadlineError, match=r"what ./lab verify left is there.*fuser"),
+            exclusive_use(paths, "mend it"),
+        ):
             pass
         process.kill()
 
@@ -74,5 +77,5 @@ def test_a_lock_of_an_unknown_holder_is_refused_too(paths: StackPaths) -> None:
     path.parent.mkdir(parents=True)
     with path.open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match="may not mend it"), alone(paths, "mend it"):
+        with pytest.raises(UsageError, match="may not mend it"), exclusive_use(paths, "mend it"):
             pass

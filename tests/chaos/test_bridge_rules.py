@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chaos.faults.network import nft
 from chaos.faults.network.flows import Flow, both_ways, service
 from chaos.faults.network.nft import Bridge
-from chaos.faults.renewal import Keeper
+from chaos.faults.renewal import LeaseRenewer
 from infra.manifest import OBSERVER_PORTS
 from machine.errors import HypervisorError, ToolError
 from machine.netns import connect
@@ -249,7 +249,7 @@ def test_two_cuts_come_and_go_in_any_order(net: Net) -> None:
 @pytest.mark.integration
 def test_the_kernel_lifts_a_cut_that_nobody_renews_and_not_one_that_is_renewed(net: Net) -> None:
     pairs = both_ways("a", "b")
-    keeper = Keeper(0.2)
+    keeper = LeaseRenewer(0.2)
     net.bridge.cut("kept", pairs, 1)
     net.bridge.cut("left", both_ways("a", "c"), 1)
     keeper.hold("kept", lambda: net.bridge.renew("kept", pairs, 1))

@@ -23,7 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from chaos.harness.declare import scenario
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from infra.cluster import EndpointStatus, Member
 from infra.findings import Observed
 from machine.errors import DeadlineError, InconclusiveError

@@ -13,7 +13,7 @@ import pytest
 from chaos.checker.raftlog.copies import Copies
 from chaos.checker.raftlog.wal_reader import Log
 from chaos.harness.end_checks import Checks, begin, quiesce
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.report import FaultEntry, Recorder, Scenario, ScenarioRecorder
 from chaos.workload.plan import Plan
 from chaos.workload.pool import Pool
@@ -85,7 +85,7 @@ class Paper:
             hashes=lambda _: {node: KvHash(h, -1) for node, h in zip(NODES, hashes, strict=True)},
         )
         lab: Any = SimpleNamespace(cluster=cluster)
-        self.play = Play(SimpleNamespace(lab=lab), recorder, SimpleNamespace())  # type: ignore[arg-type]
+        self.play = ScenarioRun(SimpleNamespace(lab=lab), recorder, SimpleNamespace())  # type: ignore[arg-type]
         session = WorkloadSession(
             PaperPool(store), Plan.parse("default,rate=1"), "p/", recorder.evidence_dir, 1, begun_ns=SECOND
         )

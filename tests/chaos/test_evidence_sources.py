@@ -17,7 +17,7 @@ from chaos.evidence.sources import ALL, SOURCES, Missing, of_settings, without_f
 from chaos.faults.registry import kind
 from chaos.harness import judging as module
 from chaos.harness.judging import expect, first_event, own_term, patience
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.measure import events, preflight
 from chaos.measure.clocks import ClockMap, Reading
 from chaos.measure.measures import _proper
@@ -198,7 +198,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     recorder = Recorder(tmp_path, Report(started="now"))
     lab: Any = SimpleNamespace(manifest=manifest("a", "b", heartbeat_ms=100), keeper=None)
     run = cast("Any", SimpleNamespace(lab=lab))
-    made = Play(run, ScenarioRecorder(recorder, Scenario(id="O9", title="t")), cast("Any", None))
+    made = ScenarioRun(run, ScenarioRecorder(recorder, Scenario(id="O9", title="t")), cast("Any", None))
     made.missing = [QUIET]
     made.measures = cast(
         "Any", SimpleNamespace(collect=list, missing=[QUIET], unread=lambda _: str(QUIET), phase_ends=str)
@@ -207,7 +207,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     recorder.close()
 
 
-def test_a_miss_without_the_log_is_inconclusive_since_rounds_would_not_show(play: Play) -> None:
+def test_a_miss_without_the_log_is_inconclusive_since_rounds_would_not_show(play: ScenarioRun) -> None:
     with pytest.raises(InconclusiveError, match="log-level is warn"):
         expect(play, "election", 5.0, window=(0, 9 * SECOND))
     (kept,) = play.recorder.scenario.metrics["judgements"]
@@ -215,26 +215,26 @@ def test_a_miss_without_the_log_is_inconclusive_since_rounds_would_not_show(play
     assert play.recorder.scenario.steps[-1].verdict == "inconclusive"
 
 
-def test_what_is_inside_needs_no_log(play: Play) -> None:
+def test_what_is_inside_needs_no_log(play: ScenarioRun) -> None:
     assert expect(play, "election", 1.5, window=(0, 9 * SECOND)).verdict == "inside"
 
 
-def test_a_rule_that_needs_no_log_fails_without_it_too(play: Play) -> None:
+def test_a_rule_that_needs_no_log_fails_without_it_too(play: ScenarioRun) -> None:
     with pytest.raises(AssertionError):
         expect(play, "lease-no-quorum", 1, window=None)
 
 
-def test_the_term_of_a_lonely_member_is_not_taken_for_still_without_its_log(play: Play) -> None:
+def test_the_term_of_a_lonely_member_is_not_taken_for_still_without_its_log(play: ScenarioRun) -> None:
     with pytest.raises(InconclusiveError, match=r"term of a cannot be known.*log-level is warn"):
         own_term(play, "a", 0, 9 * SECOND, 2)
 
 
-def test_an_event_that_the_log_cannot_show_names_the_reason(play: Play) -> None:
+def test_an_event_that_the_log_cannot_show_names_the_reason(play: ScenarioRun) -> None:
     with pytest.raises(InconclusiveError, match="log-level is warn"):
         first_event(play, "leader-lost", 0)
 
 
-def test_a_wait_that_runs_out_is_inconclusive_where_late_heartbeats_would_not_show(play: Play) -> None:
+def test_a_wait_that_runs_out_is_inconclusive_where_late_heartbeats_would_not_show(play: ScenarioRun) -> None:
     late = DeadlineError("a leader", seconds=19, last="none leads")
     with pytest.raises(DeadlineError), patience(play):
         raise late
@@ -243,7 +243,7 @@ def test_a_wait_that_runs_out_is_inconclusive_where_late_heartbeats_would_not_sh
         raise late
 
 
-def test_a_fault_that_cannot_be_proved_is_not_injected(play: Play) -> None:
+def test_a_fault_that_cannot_be_proved_is_not_injected(play: ScenarioRun) -> None:
     with pytest.raises(InconclusiveError, match=r"snapshot-lag cannot be proved.*log-level is warn"):
         play.inject("snapshot-lag", "a")
     assert play.recorder.scenario.judge() == "inconclusive"

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chaos.faults.renewal import Keeper
+from chaos.faults.renewal import LeaseRenewer
 
 LIMIT = 10.0
 
 
 @pytest.fixture
-def keeper() -> Iterator[Keeper]:
-    made = Keeper(0.02)
+def keeper() -> Iterator[LeaseRenewer]:
+    made = LeaseRenewer(0.02)
     yield made
     made.close()
 
@@ -27,7 +27,7 @@ def until(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_renewal_that_hangs_delays_no_other_and_no_other_release(keeper: Keeper) -> None:
+def test_a_renewal_that_hangs_delays_no_other_and_no_other_release(keeper: LeaseRenewer) -> None:
     hanging, let_go = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -47,7 +47,7 @@ def test_a_renewal_that_hangs_delays_no_other_and_no_other_release(keeper: Keepe
         let_go.set()
 
 
-def test_release_waits_for_its_own_renewal_and_none_follows(keeper: Keeper) -> None:
+def test_release_waits_for_its_own_renewal_and_none_follows(keeper: LeaseRenewer) -> None:
     begun, done = threading.Event(), [0]
 
     def renew() -> None:
@@ -64,7 +64,7 @@ def test_release_waits_for_its_own_renewal_and_none_follows(keeper: Keeper) -> N
     assert done[0] == at_release
 
 
-def test_whose_renewal_failed_is_told_until_it_goes_well_or_is_held_anew(keeper: Keeper) -> None:
+def test_whose_renewal_failed_is_told_until_it_goes_well_or_is_held_anew(keeper: LeaseRenewer) -> None:
     fails = threading.Event()
     fails.set()
 

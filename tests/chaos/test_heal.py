@@ -23,7 +23,7 @@ from chaos.faults.network.partitions import Partition
 from chaos.faults.storage.corruption import BitFlip
 from chaos.heal import heal, inspection, recovery
 from chaos.heal.inspection import Guest
-from chaos.heal.recovery import Mended
+from chaos.heal.recovery import Repair
 from chaos.heal.residue import DAMAGED, GUEST, UNDO_SCRIPT, Found
 from chaos.lab.lab import Lab
 from chaos.member import replacement
@@ -133,7 +133,7 @@ def record(paper: Paper, fault: Fault, lab_id: str = LAB_ID) -> None:
     records.write(paper.paths, fault.record(lab_id, "hypervisor"))
 
 
-def mend(paper: Paper) -> list[Mended]:
+def mend(paper: Paper) -> list[Repair]:
     return heal.heal_lab(cast(Lab, paper), paper.log.append)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from chaos.lab import guest_shell as session_module
 from chaos.lab.guest_shell import REMOTE, Session
-from chaos.lab.guest_shells import Inside
+from chaos.lab.guest_shells import GuestShells
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 
@@ -198,7 +198,7 @@ def test_only_attempts_of_the_last_request_can_be_ended(session: Session, listen
 
 
 def test_a_shell_that_opens_while_all_are_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = Inside()
+    inside = GuestShells()
     processes: list[int] = []
 
     class Slow:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.measure.sampling_budget import SHARE, Allowance, Cost
+from chaos.measure.sampling_budget import SHARE, Cost, SamplingBudget
 from chaos.measure.traffic import MOST, UNREAD, Pages, Phase, Reading, Traffic, phases, rates, reading_of
 from infra.cluster import Cluster
 from machine.paths import StackPaths
@@ -147,7 +147,7 @@ class Clock:
 def test_through_a_run_sampling_stays_below_its_share(scenarios: list[tuple[float, bool, int]]) -> None:
     """Whatever scenarios ask for: samples and pages take SHARE of all time, and what the last scenario's pages cost."""
     clock, cost, period = Clock(), Cost(0.017, 0.3), 1.5
-    allowance = Allowance(cost, period, clock)
+    allowance = SamplingBudget(cost, period, clock)
     spent = 0.0
     for seconds, sampled, pages in scenarios:
         granted = allowance.enough()

@@ -14,7 +14,7 @@ import pytest
 
 from chaos.lab import probes
 from chaos.lab.guest_shell import REMOTE, Attempt, Session
-from chaos.lab.guest_shells import Inside
+from chaos.lab.guest_shells import GuestShells
 from chaos.lab.probes import Reach, classify_refusal, meaning, received_from
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Guests:
     def __init__(self, lost: str = "") -> None:
         nodes = [SimpleNamespace(name=name, address=f"127.0.0.{number}") for number, name in enumerate("abc", 1)]
         self.manifest = SimpleNamespace(nodes=nodes)
-        self.inside = Inside()
+        self.inside = GuestShells()
         self._lost = lost
 
     def shell(self, node: str) -> Any:

@@ -18,7 +18,7 @@ import pytest
 
 from chaos.conftest import steady_state
 from chaos.heal import recovery
-from chaos.heal.recovery import Mended, Recovery
+from chaos.heal.recovery import Recovery, Repair
 from chaos.lab.lab import Lab
 from chaos.member import join, journal, replacement
 from infra.cluster import Alarm
@@ -44,7 +44,7 @@ class Machines:
         self.inside = SimpleNamespace(run=lambda shell, script, _seconds, **_more: shell.run(script))
         self.unit: dict[str, Callable[[], str]] = {}
         """What systemctl and the journal say of a node, where a test wants to say it."""
-        self.done: list[Mended] = []
+        self.done: list[Repair] = []
 
     def running(self) -> list[str]:
         return list(self.manifest.node_names)
@@ -86,7 +86,7 @@ class Machines:
             f"ActiveState={state}\nSubState=x\nResult=success\nNRestarts=0\nJob=0\n\n{self.members.log(node)[-9000:]}"
         )
 
-    def heal(self) -> list[Mended]:
+    def heal(self) -> list[Repair]:
         """As `./lab heal` does once the machines run."""
         self.done = []
         Recovery(cast(Lab, self), self.done.append, lambda _text: None, lambda: None).run()

@@ -14,8 +14,8 @@ import pytest
 
 from chaos.lab import shell_pool as shelf_module
 from chaos.lab.guest_shell import REMOTE, Session
-from chaos.lab.guest_shells import Inside
-from chaos.lab.shell_pool import Shelf
+from chaos.lab.guest_shells import GuestShells
+from chaos.lab.shell_pool import ShellPool
 from machine.errors import DeadlineError, LabError
 from machine.ssh import Shell
 from machine.waiting import Pending, wait_until
@@ -58,7 +58,7 @@ def here() -> Here:
 
 
 def test_a_shell_is_taken_once_and_again_after_it_was_given_back(here: Here) -> None:
-    shelf = Shelf()
+    shelf = ShellPool()
     shelf.prepare([(shell(here), "run")])
     session = shelf.take("a", "run")
     assert session is not None
@@ -76,7 +76,7 @@ def test_a_shell_is_taken_once_and_again_after_it_was_given_back(here: Here) -> 
 
 
 def test_what_is_given_back_after_the_end_or_twice_or_lost_is_closed(here: Here) -> None:
-    shelf = Shelf()
+    shelf = ShellPool()
     one, two, lost, late = (Session.start(HERE, "a") for _ in range(4))
     lost.close()
     shelf.give_back("a", "run", lost)
@@ -95,7 +95,7 @@ def test_a_kept_shell_that_answers_no_more_is_followed_by_another_where_it_is_wa
 ) -> None:
     """Its machine may have been paused, or lost its power, with nothing to tell so."""
     monkeypatch.setattr(shelf_module, "ALIVE_SECONDS", 0.3)
-    shelf = Shelf()
+    shelf = ShellPool()
     kept = {use: Session.start(HERE, "a") for use in ("run", "probe")}
     pids = {use: pid_of(session) for use, session in kept.items()}
     for use, session in kept.items():
@@ -113,17 +113,17 @@ def test_a_kept_shell_that_answers_no_more_is_followed_by_another_where_it_is_wa
 
 
 def test_a_guest_that_is_not_reached_leaves_it_to_the_taker() -> None:
-    shelf = Shelf()
+    shelf = ShellPool()
     shelf.prepare([(shell(Here("a", LabError("no way there"))), "run")])
     assert shelf.take("a", "run") is None
 
 
 def test_what_probes_takes_what_is_kept_opens_the_rest_and_gives_all_back() -> None:
     guests = {name: Here(name) for name in "ab"}
-    shelf = Shelf()
+    shelf = ShellPool()
     shelf.prepare([(shell(guests["a"]), "run")])
     for _ in range(2):
-        inside = Inside(shelf)
+        inside = GuestShells(shelf)
         for here in guests.values():
             assert inside.run(shell(here), "echo hello", 5).stdout == "hello\n"
         inside.close()
@@ -132,8 +132,8 @@ def test_what_probes_takes_what_is_kept_opens_the_rest_and_gives_all_back() -> N
 
 
 def test_a_shell_that_was_given_up_at_work_is_not_kept(here: Here) -> None:
-    shelf = Shelf()
-    inside = Inside(shelf)
+    shelf = ShellPool()
+    inside = GuestShells(shelf)
     with pytest.raises(DeadlineError, match="sleep"):
         inside.run(shell(here), "sleep 10", 0.3)
     inside.close()
@@ -141,7 +141,7 @@ def test_a_shell_that_was_given_up_at_work_is_not_kept(here: Here) -> None:
 
 
 def test_two_who_ask_at_the_same_time_do_not_get_the_same_shell(here: Here) -> None:
-    shelf = Shelf()
+    shelf = ShellPool()
     shelf.prepare([(shell(here), "run")])
     found: list[Session | None] = []
     askers = [threading.Thread(target=lambda: found.append(shelf.take("a", "run"))) for _ in range(8)]
@@ -172,7 +172,7 @@ def test_a_shell_that_opens_when_its_taker_has_given_up_is_ended(here: Here, mon
         return sessions[-1]
 
     monkeypatch.setattr(Session, "start", noted)
-    shelf = Shelf()
+    shelf = ShellPool()
     shelf.prepare([(shell(opened), "probe")])
     assert shelf.take("a", "probe") is None
     late.set()

@@ -11,7 +11,7 @@ import pytest
 
 from chaos.faults.base import Action, Fault, Proof, Result
 from chaos.harness import artefacts, judging
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps import leader_steps
 from chaos.measure import calibration, measures
 from chaos.measure.calibration import calibrate, probe
@@ -52,7 +52,7 @@ class FakeClock:
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScenarioRun]:
     """A scenario on a quick machine whose members are healthy at once."""
     clock = FakeClock()
     monkeypatch.setattr(leader_steps, "time", clock)
@@ -65,13 +65,13 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         cluster=FakeCluster(clock, 0.0),
         terms=lambda: {"a": 4, "b": 4},
     )
-    made = Play(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
+    made = ScenarioRun(cast("Any", SimpleNamespace(lab=lab)), scenario, cast("Any", None))
     made.measures = cast("Any", SimpleNamespace(collect=list, missing=[], unread=lambda _: ""))
     yield made
     recorder.close()
 
 
-def cut_for(play: Play, seconds: float, name: str = "link-down") -> None:
+def cut_for(play: ScenarioRun, seconds: float, name: str = "link-down") -> None:
     begun = FakeClock.now - round(seconds * SECOND)
     play.recorder.scenario.faults.append(
         FaultEntry(
@@ -86,17 +86,17 @@ def cut_for(play: Play, seconds: float, name: str = "link-down") -> None:
     )
 
 
-def takes(play: Play, seconds: float) -> FakeCluster:
+def takes(play: ScenarioRun, seconds: float) -> FakeCluster:
     cluster = cast("FakeCluster", play.lab.cluster)
     cluster.after = seconds
     return cluster
 
 
-def verdicts(play: Play) -> list[tuple[str, str]]:
+def verdicts(play: ScenarioRun) -> list[tuple[str, str]]:
     return [(step.title, step.verdict) for step in play.recorder.scenario.steps]
 
 
-def test_thirty_seconds_are_allowed_after_a_cut_of_thirty_four(play: Play) -> None:
+def test_thirty_seconds_are_allowed_after_a_cut_of_thirty_four(play: ScenarioRun) -> None:
     cut_for(play, 34)
     takes(play, 30)
     leader_steps.healed(play)
@@ -105,7 +105,7 @@ def test_thirty_seconds_are_allowed_after_a_cut_of_thirty_four(play: Play) -> No
     assert play.recorder.scenario.metrics["heal_to_healthy_seconds"] == 30.0
 
 
-def test_thirty_seconds_are_too_much_after_a_cut_of_ten(play: Play) -> None:
+def test_thirty_seconds_are_too_much_after_a_cut_of_ten(play: ScenarioRun) -> None:
     cut_for(play, 10)
     takes(play, 30)
     with pytest.raises(AssertionError, match="too much"):
@@ -113,14 +113,14 @@ def test_thirty_seconds_are_too_much_after_a_cut_of_ten(play: Play) -> None:
     assert [verdict for _, verdict in verdicts(play)] == ["pass", "fail"]
 
 
-def test_a_wait_after_a_long_cut_lasts_as_long_as_the_rule_allows_and_more(play: Play) -> None:
+def test_a_wait_after_a_long_cut_lasts_as_long_as_the_rule_allows_and_more(play: ScenarioRun) -> None:
     cut_for(play, 90)
     limit = takes(play, 80).limits
     leader_steps.healed(play)
     assert limit[0] > 90 + 6
 
 
-def test_members_that_stay_apart_fail_on_a_quick_machine_and_say_nothing_on_a_slow_one(play: Play) -> None:
+def test_members_that_stay_apart_fail_on_a_quick_machine_and_say_nothing_on_a_slow_one(play: ScenarioRun) -> None:
     cut_for(play, 10)
     takes(play, 900)
     with pytest.raises(DeadlineError):
@@ -131,7 +131,7 @@ def test_members_that_stay_apart_fail_on_a_quick_machine_and_say_nothing_on_a_sl
     assert [verdict for _, verdict in verdicts(play)] == ["fail", "inconclusive"]
 
 
-def test_what_other_faults_leave_behind_is_observed_only(play: Play) -> None:
+def test_what_other_faults_leave_behind_is_observed_only(play: ScenarioRun) -> None:
     cut_for(play, 10, "power-off")
     takes(play, 55)
     leader_steps.healed(play)
@@ -242,7 +242,7 @@ class FakeStack:
         ]  # fmt: skip
 
 
-def stacked(play: Play, *holds: bool) -> list[object]:
+def stacked(play: ScenarioRun, *holds: bool) -> list[object]:
     """Let the scenario make faults; each look of their proof holds or not. Gives the phases that it ends."""
     ended: list[object] = []
     play.measures = cast("Any", SimpleNamespace(phase_ends=ended.append))
@@ -256,13 +256,13 @@ def stacked(play: Play, *holds: bool) -> list[object]:
 
 
 @pytest.mark.parametrize(("looks", "said"), [(1, "1 proof holds; "), (3, "3 proofs hold; ")])
-def test_a_fault_that_shows_says_how_many_proofs_hold(play: Play, looks: int, said: str) -> None:
+def test_a_fault_that_shows_says_how_many_proofs_hold(play: ScenarioRun, looks: int, said: str) -> None:
     stacked(play, *(True,) * looks)
     play.heal(play.inject("partition", "a"))
     assert [step.observed.startswith(said) for step in play.recorder.scenario.steps] == [True, True]
 
 
-def test_a_proof_that_is_missing_is_named_once(play: Play) -> None:
+def test_a_proof_that_is_missing_is_named_once(play: ScenarioRun) -> None:
     stacked(play, True, False)
     with pytest.raises(InconclusiveError):
         play.inject("partition", "a")
@@ -272,7 +272,7 @@ def test_a_proof_that_is_missing_is_named_once(play: Play) -> None:
     assert (step.observed.count("look 2"), step.observed.count("saw 2"), step.observed.count("look 1")) == (1, 1, 0)
 
 
-def test_a_late_word_of_an_injection_is_not_taken_for_the_heal(play: Play) -> None:
+def test_a_late_word_of_an_injection_is_not_taken_for_the_heal(play: ScenarioRun) -> None:
     """What broke an update off may leave its provider a moment to tell."""
     stacked(play, True)
     fault = play.inject("partition", "a")
@@ -281,7 +281,7 @@ def test_a_late_word_of_an_injection_is_not_taken_for_the_heal(play: Play) -> No
     assert play.heal(fault).action == "heal"
 
 
-def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: Play) -> None:
+def test_phases_end_before_the_first_fault_and_before_the_last_one_is_healed(play: ScenarioRun) -> None:
     told = stacked(play, True)
     first = play.inject("partition", "a")
     second = play.inject("cut-clients", "b")

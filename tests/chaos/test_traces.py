@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from chaos.heal.residue import GUEST, Trace, read, script
+from chaos.heal.residue import GUEST, Residue, read, script
 
 
 def run(text: str) -> str:
     return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False).stdout
 
 
-def traces(tmp_path: Path) -> tuple[Trace, ...]:
+def traces(tmp_path: Path) -> tuple[Residue, ...]:
     return (
-        Trace("file", f"for f in {tmp_path}/*; do [ ! -e $f ] || tell ${{f##*/}}; done", f"rm {tmp_path}/*"),
-        Trace("stubborn", "tell 'a  b'; tell c", "false"),
-        Trace("nothing", ":", "exit 3"),
+        Residue("file", f"for f in {tmp_path}/*; do [ ! -e $f ] || tell ${{f##*/}}; done", f"rm {tmp_path}/*"),
+        Residue("stubborn", "tell 'a  b'; tell c", "false"),
+        Residue("nothing", ":", "exit 3"),
     )
 
 

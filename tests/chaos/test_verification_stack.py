@@ -258,7 +258,7 @@ def stack(paths: StackPaths, monkeypatch: pytest.MonkeyPatch) -> tuple[Verificat
     monkeypatch.setattr("chaos.stack.verification.linked", lambda lab: ["etcd1", "etcd2"])
     made = Verification(cast(Lab, lab), say=lambda _line: None)
     monkeypatch.setattr(made, "_opened", lambda: engine)
-    monkeypatch.setattr("chaos.stack.verification.Attached.start", engine.provider)
+    monkeypatch.setattr("chaos.stack.verification.ProviderProcess.start", engine.provider)
     real = made._program
 
     def program(faults: Any, kept: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from cli.app import main
 from cli.destroy import _chaos_stacks, _destroy_chaos, never_built
 from cli.engine import Engine
@@ -76,7 +76,7 @@ def test_a_lab_that_a_run_plays_on_is_neither_destroyed_nor_stopped_nor_started(
 
     monkeypatch.setattr("cli.revive.power_on", power_on)
     monkeypatch.setattr("cli.revive.wait_healthy", lambda _lab: touched.append("members"))
-    with alone(paths, "play scenarios"):
+    with exclusive_use(paths, "play scenarios"):
         assert main([command]) == 2
     assert "Another run plays on the lab 'lab'" in capsys.readouterr().err
     assert touched == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chaos.heal import heal
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from cli.app import main
 from cli.revive import revive, settle
 from infra.cluster import MemberHealth
@@ -56,7 +56,7 @@ def test_a_lab_that_a_run_plays_on_is_not_touched_by_up(
 ) -> None:
     touched: list[str] = []
     monkeypatch.setattr("cli.engine.Engine", engine_that(lambda: touched.append("updated"), touched))
-    with alone(paths, "play scenarios"):
+    with exclusive_use(paths, "play scenarios"):
         assert main(["up"]) == 2
     assert "Another run plays on the lab 'lab'" in capsys.readouterr().err
     assert touched == []
@@ -84,14 +84,14 @@ def test_no_run_begins_while_up_is_at_work_and_one_may_afterwards(
     refused: list[str] = []
 
     def play() -> None:
-        with pytest.raises(UsageError) as error, alone(paths, "play scenarios"):
+        with pytest.raises(UsageError) as error, exclusive_use(paths, "play scenarios"):
             pass
         refused.append(error.value.what)
 
     monkeypatch.setattr("cli.engine.Engine", engine_that(play, []))
     assert main(["up"]) == 0
     assert len(refused) == 1
-    with alone(paths, "play scenarios"):
+    with exclusive_use(paths, "play scenarios"):
         pass
 
 
@@ -104,7 +104,7 @@ def test_faults_that_a_run_left_are_healed_under_the_lock_that_up_holds(
     monkeypatch.setattr("chaos.lab.lab.Lab.__init__", lambda *_: None)
     monkeypatch.setattr("chaos.lab.lab.Lab.close", lambda _: None)
     lab: Any = SimpleNamespace(manifest=None, paths=paths)
-    with alone(paths, "build it"):
+    with exclusive_use(paths, "build it"):
         revive(lab, deployed=True, say=lambda _text: None)
     assert healed == ["all"]
 

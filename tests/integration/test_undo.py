@@ -15,7 +15,7 @@ from chaos.faults import records
 from chaos.faults.network.nft import Bridge
 from chaos.heal.inspection import inspect
 from chaos.lab.lab import Lab
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from machine import engine_state as state
 from machine.engine import MARK
 from machine.paths import CHECKOUT
@@ -33,13 +33,13 @@ DRIVER = """
 import sys
 from chaos.faults.registry import kind
 from chaos.lab.lab import Lab
-from chaos.lab.lock import alone
+from chaos.lab.lock import exclusive_use
 from chaos.stack.verification import Verification
 from infra.manifest import load
 from machine.paths import stack_paths
 
 paths = stack_paths(sys.argv[1])
-with alone(paths, "test"), Lab(load(paths), paths) as lab:
+with exclusive_use(paths, "test"), Lab(load(paths), paths) as lab:
     stack = Verification(lab)
     cut = kind("partition").declare(lab, ("etcd2",))
     stopped = kind("stop-process").declare(lab, ("etcd3",), others=[cut])
@@ -225,7 +225,7 @@ def test_the_next_run_heals_what_a_killed_one_left_and_says_so(lab: Stack, opene
 
 
 def test_two_runs_at_once_the_second_refuses_clearly(lab: Stack, opened: Lab) -> None:
-    with alone(opened.paths, "hold the lock"):
+    with exclusive_use(opened.paths, "hold the lock"):
         inject = lab.lab("fault", "inject", "partition", "--target", "etcd2")
         run = lab.shell(f"{sys.executable} -m pytest chaos/ -m S3", seconds=60)
     assert inject.status == run.status == 2

@@ -10,7 +10,7 @@ from chaos.faults.network.link import LinkDown
 from chaos.faults.registry import kind
 from chaos.harness.context import since
 from chaos.harness.judging import in_time, unseen
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.measure.figures import leader_change
 from chaos.oracle import Timing, election_bound, step_down_bound
 from chaos.oracle.context import Context
@@ -30,12 +30,12 @@ USER_DEADLINE = 5.0
 """etcdctl's command timeout (E etcdctl/ctlv3/ctl.go)."""
 
 
-def status_of(play: Play, node: str) -> EndpointStatus:
+def status_of(play: ScenarioRun, node: str) -> EndpointStatus:
     """One member's status."""
     return next(one for one in play.lab.cluster.status() if one.node == node)
 
 
-def knows_no_leader(play: Play, node: str) -> EndpointStatus:
+def expect_leaderless(play: ScenarioRun, node: str) -> EndpointStatus:
     """A step: a member that hears no leader, or no quorum, says that there is none."""
     bound = step_down_bound(play.lab.manifest)
     allowed = f"2T = {bound:g} s, {SLOW_MACHINE:g} s more on a slow machine"
@@ -54,7 +54,7 @@ def knows_no_leader(play: Play, node: str) -> EndpointStatus:
         return status
 
 
-def successor(play: Play, old: str, among: Sequence[str], begun_ns: int) -> str:
+def successor(play: ScenarioRun, old: str, among: Sequence[str], begun_ns: int) -> str:
     """A step: one of `among` leads in a higher term, held against the oracle's rule of elections by etcd's own logs.
 
     `begun_ns` is from before the fault, which is the last one that was injected.
@@ -88,7 +88,7 @@ def successor(play: Play, old: str, among: Sequence[str], begun_ns: int) -> str:
     return new
 
 
-def leads_on(play: Play, leader: str, term: int, among: Sequence[str]) -> None:
+def expect_same_leader(play: ScenarioRun, leader: str, term: int, among: Sequence[str]) -> None:
     """A step: nothing changed for these members: one leader, one term."""
     with play.step("no election", f"{leader} leads {', '.join(among)} in term {term}") as step:
 
@@ -106,7 +106,7 @@ def leads_on(play: Play, leader: str, term: int, among: Sequence[str]) -> None:
         assert {(one.leader_id, one.raft_term) for one in statuses} == {(lead.member_id, term)}
 
 
-def serves(play: Play, node: str, *, reader: str = "") -> str:
+def serves(play: ScenarioRun, node: str, *, reader: str = "") -> str:
     """A step: a put to `node` is acknowledged, and `reader` (the same) reads it; gives the value."""
     reader = reader or node
     value = f"value-{time.monotonic_ns()}"
@@ -128,7 +128,7 @@ def serves(play: Play, node: str, *, reader: str = "") -> str:
     return value
 
 
-def waits_in_vain(play: Play, node: str) -> None:
+def expect_read_times_out(play: ScenarioRun, node: str) -> None:
     """A step: without quorum a linearizable read ends at its limit; a serializable one is answered."""
     with play.step(f"get from {node}", f"no value within {USER_DEADLINE:g} s; a serializable one answers") as step:
         got = play.client(node).get("served", deadline=USER_DEADLINE)
@@ -140,7 +140,7 @@ def waits_in_vain(play: Play, node: str) -> None:
             in_time(local, limit)
 
 
-def healed(play: Play, seconds: float = 60.0) -> None:
+def healed(play: ScenarioRun, seconds: float = 60.0) -> None:
     """A step: every member is healthy again, in one term; after cuts another: how soon, held against the oracle's rule.
 
     `seconds` is the least that is waited. What other faults leave behind (members that start) has no rule: how long

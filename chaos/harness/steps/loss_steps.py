@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from chaos.faults.base import Fault
 from chaos.harness.context import since
 from chaos.harness.judging import unseen
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.harness.steps.leader_steps import CLOCK
 from chaos.harness.steps.write_steps import calm, more_writes, put_ok, writes_go_on
 from chaos.measure.figures import LeaderChange, leader_change
@@ -27,12 +27,12 @@ FRESH_READS = 3
 """Reads that must be answered by a member that is back."""
 
 
-def term_of(play: Play) -> int:
+def term_of(play: ScenarioRun) -> int:
     """The highest term that a member tells."""
     return max(play.lab.terms().values(), default=0)
 
 
-def elected_after(play: Play, begun_ns: int, ended_ns: int) -> LeaderChange:
+def elected_after(play: ScenarioRun, begun_ns: int, ended_ns: int) -> LeaderChange:
     """A step: what etcd's own logs tell of a leader lost and another elected between two times."""
     with play.precondition("etcd's log", "tells of a leader lost and another elected") as step:
         assert play.measures is not None
@@ -44,13 +44,13 @@ def elected_after(play: Play, begun_ns: int, ended_ns: int) -> LeaderChange:
 
 
 @contextmanager
-def going_on() -> Iterator[None]:
+def tolerate_inconclusive() -> Iterator[None]:
     """Go on after a step that a slow machine made inconclusive: it stands in the report, and so in the verdict."""
     with contextlib.suppress(InconclusiveError):
         yield
 
 
-def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
+def leader_lost(play: ScenarioRun, fault: str, leader: str, other: str) -> Fault:
     """The leader on `leader` is taken by a fault, under a writer on `other`: another is elected, in time.
 
     Gives the fault, in force.
@@ -61,7 +61,7 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
         count = calm(play, writer)
         begun_ns = time.monotonic_ns()
         made = play.inject(fault, leader)
-        with going_on():
+        with tolerate_inconclusive():
             writes_go_on(play, writer, count)
     ended_ns = time.monotonic_ns()
     with play.step("leader and term", f"somebody leads, in a later term than {term}") as step:
@@ -69,7 +69,7 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
         step.observed(f"{leads} leads in term {now}")
         assert leads is not None
         assert now > term
-    with going_on():
+    with tolerate_inconclusive():
         change = elected_after(play, begun_ns, ended_ns)
         entry = play.recorder.scenario.faults[-1]
         unsure = (entry.injected_ns - entry.started_ns) / 2e9
@@ -81,7 +81,7 @@ def leader_lost(play: Play, fault: str, leader: str, other: str) -> Fault:
     return made
 
 
-def no_election(play: Play, leader: str, term: int) -> None:
+def no_election(play: ScenarioRun, leader: str, term: int) -> None:
     """A step: the same leader in the same term; a machine that starves it explains another, so that is no fail."""
     with play.step("leader and term", f"{leader} leads, term stays {term}") as step:
         now, leads = term_of(play), play.lab.leader()
@@ -90,21 +90,21 @@ def no_election(play: Play, leader: str, term: int) -> None:
             raise InconclusiveError("An election took place that this fault does not explain")
 
 
-def follower_lost(play: Play, fault: str, follower: str, leader: str, other: str) -> tuple[Fault, int]:
+def follower_lost(play: ScenarioRun, fault: str, follower: str, leader: str, other: str) -> tuple[Fault, int]:
     """A follower is taken by a fault, under a writer on `other`: no election, no gap. Gives the fault and the term."""
     play.lead_from(leader)
     term = term_of(play)
     with play.writer(other) as writer:
         count = calm(play, writer)
         made = play.inject(fault, follower)
-        with going_on():
+        with tolerate_inconclusive():
             writes_go_on(play, writer, count)
-    with going_on():
+    with tolerate_inconclusive():
         no_election(play, leader, term)
     return made, term
 
 
-def joined(play: Play, node: str, *, within: float = 120.0) -> None:
+def joined(play: ScenarioRun, node: str, *, within: float = 120.0) -> None:
     """A step: the member is back among the healthy, a follower unless it was elected, with every entry."""
     with play.step(f"{node} joins again", "every member is healthy, in one term, and it has every entry") as step:
         begun = time.monotonic_ns()
@@ -124,7 +124,7 @@ def joined(play: Play, node: str, *, within: float = 120.0) -> None:
         step.observed(f"{caught_up}, {since(begun):.1f} s after healing")
 
 
-def follower_returns(play: Play, fault: str, follower: str, leader: str, other: str) -> None:
+def follower_returns(play: ScenarioRun, fault: str, follower: str, leader: str, other: str) -> None:
     """A follower is taken by a fault and comes back: no gap, every entry, and no election in all that time."""
     made, term = follower_lost(play, fault, follower, leader, other)
     play.heal(made)
@@ -133,7 +133,7 @@ def follower_returns(play: Play, fault: str, follower: str, leader: str, other: 
 
 
 @contextmanager
-def reads_on(play: Play, node: str, key: str) -> Iterator[list[Op]]:
+def reads_on(play: ScenarioRun, node: str, key: str) -> Iterator[list[Op]]:
     """Linearizable reads of a key on one member all the time, over one connection that was there before the block."""
     client = play.run.clients.new(node)
     first = client.get(key)
@@ -161,7 +161,7 @@ def reads_on(play: Play, node: str, key: str) -> Iterator[list[Op]]:
         client.close()
 
 
-def old_leader_returns(play: Play, fault_name: str, leader: str, other: str) -> None:
+def old_leader_returns(play: ScenarioRun, fault_name: str, leader: str, other: str) -> None:
     """The leader is halted with all it believes; another is elected and a key changes; then it goes on.
 
     It must step down and never answer a linearizable read with the old value: it needs a majority to say that it

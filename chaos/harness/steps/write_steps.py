@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.harness.judging import in_time
-from chaos.harness.scenario_run import Play
+from chaos.harness.scenario_run import ScenarioRun
 from chaos.oracle import election_bound
 from chaos.workload.availability import SLOW_SECONDS, Availability, measure, slow_limit
 from chaos.workload.client import DEADLINE, WRITER_DEADLINE, Writer
@@ -17,7 +17,7 @@ LEDGER_SECONDS = 30.0
 """Of one read of all that a writer wrote: long, for a slow machine."""
 
 
-def calm(play: Play, writer: Writer) -> int:
+def calm(play: ScenarioRun, writer: Writer) -> int:
     """Wait until the writer has made its calm puts; gives how many operations there were."""
     with play.precondition("background writer in calm", f"{CALM_PUTS} puts acknowledged") as step:
         more_writes(writer, CALM_PUTS, 30)
@@ -40,7 +40,7 @@ def more_writes(writer: Writer, count: int, seconds: float) -> None:
 
 
 def writes_go_on(
-    play: Play, writer: Writer, calm_ops: int, title: str = "writes go on", *, extra: float = 0.0
+    play: ScenarioRun, writer: Writer, calm_ops: int, title: str = "writes go on", *, extra: float = 0.0
 ) -> Availability:
     """A step: more puts are acknowledged, with no gap longer than an election since the writer began.
 
@@ -62,7 +62,7 @@ def writes_go_on(
     return found
 
 
-def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
+def put_ok(play: ScenarioRun, node: str, key: str, value: str, title: str) -> None:
     """A step: this one put to a node is acknowledged."""
     with play.step(title, "OK") as step:
         done = play.client(node).put(key, value)
@@ -70,7 +70,7 @@ def put_ok(play: Play, node: str, key: str, value: str, title: str) -> None:
         assert done.ok, done
 
 
-def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline: float = DEADLINE) -> None:
+def get_ok(play: ScenarioRun, node: str, key: str, value: str, title: str, *, deadline: float = DEADLINE) -> None:
     """A step: a linearizable read on a node gives this value."""
     with play.step(title, value) as step:
         got = play.client(node).get(key, deadline=deadline)
@@ -78,7 +78,7 @@ def get_ok(play: Play, node: str, key: str, value: str, title: str, *, deadline:
         assert got.value == value
 
 
-def ledger_everywhere(play: Play, writer: Writer) -> None:
+def ledger_everywhere(play: ScenarioRun, writer: Writer) -> None:
     """A step for every node: all that was acknowledged to the writer is read there, value and revision."""
     ledger = writer.acknowledged
     for node in play.lab.manifest.node_names:
@@ -91,7 +91,7 @@ def ledger_everywhere(play: Play, writer: Writer) -> None:
             assert not lost, f"acknowledged and not there as written: {lost[:5]}"
 
 
-def same_data(play: Play) -> None:
+def same_data(play: ScenarioRun) -> None:
     """A step: all members hold the same keys, by etcd's own hash."""
 
     def equal() -> dict[str, int]:
