@@ -86,9 +86,9 @@ OWNER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from chaos.stack.provider import Attached
+from chaos.stack.provider import ProviderProcess
 from machine.paths import StackPaths
-attached = Attached.start(SimpleNamespace(paths=StackPaths(Path(sys.argv[1]), "t"), environment={}))
+attached = ProviderProcess.start(SimpleNamespace(paths=StackPaths(Path(sys.argv[1]), "t"), environment={}))
 attached.environment
 print(attached._child.pid, flush=True)
 input()
