@@ -163,6 +163,10 @@ OWNER: Final = "ETCD_LAB_OWNER"
 """In the environment of a provider that serves one process for update after update: that one's process id."""
 
 
+WORKERS: Final = ("pulumi", "deploy", "chaos.stack.provider_main")
+"""In the command lines of engines and providers, ours among them."""
+
+
 def leftover_processes(mark: str) -> list[int]:
     """Engine and provider processes that an update of ours left behind: `mark` is in their environment.
 
@@ -180,7 +184,7 @@ def leftover_processes(mark: str) -> list[int]:
             continue
         command = _command_line(int(entry.name))
         marked = wanted in variables and own not in variables
-        if marked and ("pulumi" in command or "deploy" in command) and "cli" not in command.split():
+        if marked and any(word in command for word in WORKERS) and "cli" not in command.split():
             found.append(int(entry.name))
     return found
 

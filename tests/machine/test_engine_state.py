@@ -14,6 +14,7 @@ import pytest
 
 from machine import engine_state as state
 from machine.errors import LabError
+from machine.paths import CHECKOUT
 from machine.waiting import Pending, wait_until
 
 # Taken from a real state of Pulumi 3.250 whose engine was killed while it made a resource; shortened.
@@ -55,6 +56,8 @@ KILLED = {
         },
     },
 }
+
+PROVIDER = "chaos.stack.provider_main"
 
 
 def write_state(backend: Path, text: str) -> None:
@@ -210,3 +213,10 @@ def test_what_a_killed_write_left_goes_and_nothing_else(tmp_path: Path, half: st
     assert all(path.exists() for path in kept)
     assert {path for path in (aside, *torn) if not path.exists()} == rubbish
     assert state.mend(tmp_path, "lab") == []
+
+
+def test_the_provider_of_faults_is_known_by_the_name_of_its_module() -> None:
+    """The module may move; who looks for a provider that was left must move with it."""
+    assert any(one in PROVIDER for one in state.WORKERS)
+    assert (CHECKOUT / PROVIDER.replace(".", "/")).with_suffix(".py").exists()
+    assert f'"{PROVIDER}"' in (CHECKOUT / "chaos" / "stack" / "provider.py").read_text()
