@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Final
 
 from machine.errors import DeadlineError, ToolError
-from machine.process import ends_with_us
+from machine.process import ends_with_us, guard_children
 
 GRACE_SECONDS: Final = 10.0
 """What a program gets after SIGINT, and again after SIGTERM, when its time is up."""
@@ -46,6 +46,7 @@ def run(
         # A shell without job control starts what runs in its background with SIGINT ignored, for good.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+    guard_children()
     try:
         child = subprocess.Popen(
             list(argv),

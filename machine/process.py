@@ -135,6 +135,11 @@ class _Guard:
 _GUARD: Final = _Guard()
 
 
+def guard_children() -> None:
+    """Start what `ends_with_us` needs, so that it takes no time once there is a child."""
+    _GUARD.tell("")
+
+
 def ends_with_us(pid: int, number: int = signal.SIGKILL, seconds: float = 0.0) -> None:
     """Have the child `pid`, and all below it, end when this process does, also by SIGKILL.
 

@@ -23,7 +23,10 @@ def paths(tmp_path: Path) -> StackPaths:
     return StackPaths(tmp_path, "lab")
 
 
-def test_a_run_that_lives_is_named_with_its_command_its_process_its_age_and_its_end(paths: StackPaths) -> None:
+def test_a_run_that_lives_is_named_with_its_command_its_process_its_age_and_its_end(
+    paths: StackPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getppid", lambda: 1)  # not by ./lab test, whose name it would be
     with exclusive_use(paths, "play"), pytest.raises(UsageError) as error, exclusive_use(paths, "mend it"):
         pass
     said = str(error.value)
