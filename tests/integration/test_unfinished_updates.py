@@ -178,7 +178,6 @@ def test_a_machine_that_goes_off_in_the_roll_is_named_and_the_next_up_converges(
     as_before(lab, before, key)
 
 
-@pytest.mark.soak
 def test_a_service_that_was_stopped_is_repaired_by_up_though_the_engine_finds_nothing_to_do(
     lab: Stack, key: str
 ) -> None:
@@ -226,7 +225,6 @@ def own_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.soak
 def test_a_preview_of_every_setting_is_a_plan_or_a_paragraph(lab: Stack, tmp_path: Path, own_programs: Path) -> None:
     changed = table(own_programs)
     assert set(changed) == set(yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["config"])
