@@ -249,7 +249,6 @@ def test_a_preview_of_every_setting_is_a_plan_or_a_paragraph(lab: Stack, tmp_pat
     assert as_nothing_happened.ok
 
 
-@pytest.mark.soak
 def test_settings_that_members_read_are_applied_and_then_nothing_is_left_to_do(
     lab: Stack, key: str, own_programs: Path
 ) -> None:

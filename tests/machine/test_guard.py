@@ -22,6 +22,7 @@ number, seconds, in_thread = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] =
 def start():
     child = subprocess.Popen(["bash", "-c", sys.argv[4]])
     ends_with_us(child.pid, number, seconds)
+    open("guarded", "w").close()
 if in_thread:
     thread = threading.Thread(target=start); thread.start(); thread.join()
 else:
@@ -62,7 +63,12 @@ def start(
 def pids(place: Path) -> list[int]:
     def probe() -> list[int]:
         words = (place / "pids").read_text().split() if (place / "pids").exists() else []
-        if "up" not in words or not (place / "daemon").exists() or not (place / "daemon").read_text().strip():
+        if (
+            "up" not in words
+            or not (place / "guarded").exists()
+            or not (place / "daemon").exists()
+            or not (place / "daemon").read_text().strip()
+        ):
             raise Pending(str(words))
         return [int(word) for word in words if word.isdigit()]
 
