@@ -98,14 +98,14 @@ Found = tuple[Verdict, Violation | None, str, dict[int, int]]
 
 
 def _decide(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
-    if history.actions:
-        return _whole(history, events, known, limit)
     wrong = _apart(history, events)
     if wrong is not None:
         return Verdict.VIOLATION, wrong, "", {}
-    ok = history.outcome == Outcome.OK
     if not history.acknowledged:
         return Verdict.UNKNOWN, None, _nothing_acknowledged(history), {}
+    if history.actions:
+        return _whole(history, events, known, limit)
+    ok = history.outcome == Outcome.OK
     speaks = ok & ~np.isin(history.kind, (Kind.LEASE_GRANT, Kind.LEASE_KEEPALIVE))
     carries = history.revision >= 0
     mods = (
@@ -135,11 +135,7 @@ def _nothing_acknowledged(history: History) -> str:
 
 def _whole(history: History, events: Sequence[Event], known: Sequence[Told], limit: Limit) -> Found:
     """Operations beyond the columns: what these say first, as it explains better; then all of it in exact form."""
-    wrong = _apart(history, events)
-    if wrong is None and not history.acknowledged:
-        return Verdict.UNKNOWN, None, _nothing_acknowledged(history), {}
-    if wrong is None:
-        wrong = check_order(history, RealTime(history), history.takes_revision())
+    wrong = check_order(history, RealTime(history), history.takes_revision())
     evidence = sorted({*told(history, events), *known})
     if wrong is None and not history.vague and _all_numbered(history):
         relaxed = replace(history, meta=replace(history.meta, closed_world=False))

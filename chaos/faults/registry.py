@@ -73,9 +73,14 @@ def catalogue() -> dict[str, type[Fault]]:
     return KINDS | installed()
 
 
+def _find(name: str) -> type[Fault] | None:
+    """The fault called `name`; other packages are looked at only where it is none of ours."""
+    return KINDS.get(name) or installed().get(name)
+
+
 def kind(name: str) -> type[Fault]:
     """The fault called `name`; raises UsageError naming those there are."""
-    found = KINDS.get(name) or installed().get(name)
+    found = _find(name)
     if found is None:
         raise UsageError(f"There is no fault {name!r}", next=f"There are: {', '.join(sorted(catalogue()))}.")
     return found
@@ -88,7 +93,7 @@ def from_record(record: Record) -> Fault:
 
 def damages_data(name: str) -> bool:
     """Whether a fault of this name leaves data that is not to be trusted; False for one that is not known here."""
-    found = KINDS.get(name) or installed().get(name)
+    found = _find(name)
     return found is not None and found.damages_data
 
 
